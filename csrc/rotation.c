@@ -1,0 +1,581 @@
+/* rotation.c - a session gets a new id: log-in, rotation, renewal; one commit, one shard lock at a time.
+ *
+ *   0  lock the owner's stripe, if the child has an owner, until step 3 is done; add the reference to the child
+ *   1  lock B: the child as PENDING{parent}, data copied at version v, due in ten seconds
+ *   2  lock A: the old record still a SESSION at version v, and the child not due? replace it by RETIRED{child}: THE commit
+ *              else lock B: remove the child
+ *   3  lock B: PENDING becomes SESSION
+ *
+ * T1  PENDING is valid if and only if the record of its parent is RETIRED and names it. So at every instant exactly one
+ *     of parent and child is valid, whoever is killed or stopped wherever.
+ * T2  A due PENDING is dropped only after its parent was read, under lock A, at or after the due time; step 2 reads the
+ *     clock under the same lock, so that no commit can follow.
+ * T3  A RETIRED record is removed only after its child was looked up and, if PENDING, promoted (room.c).
+ * T4  The stripe's lock is held to the end of step 3: else a sweep or a revocation drops the reference of a child that is
+ *     about to be committed, and a live session is neither listed nor revocable.
+ * T5  First presentation of a renewed id: drain_until is set in the parent, then proven in the child. In the other order a
+ *     kill between the two would let the old id forward for good.
+ *
+ * An id retired by log-in or rotation is dead at once. One retired by a renewal forwards until the child's id was
+ * presented, then for a drain of ten seconds. Dead ones are kept for ten minutes to tell a theft, unless anonymous.
+ */
+#include "table.h"
+
+bool rotation_is_renewal(const struct retired *retired)
+{
+    uint8_t any = 0;
+    for (size_t i = 0; i < sizeof retired->nonce; i++)
+        any |= retired->nonce[i];
+    return any != 0;
+}
+
+bool rotation_forwards(const struct retired *retired, int64_t now)
+{
+    return rotation_is_renewal(retired) && (retired->drain_until_ms == 0 || now < (int64_t)retired->drain_until_ms);
+}
+
+/* ---- PENDING ---- */
+
+static const uint8_t *parent_of(const struct record *record)
+{
+    return record->terms & RECORD_HAS_PARENT && record_payload_length(record->lengths) >= 32 ? record->payload : NULL;
+}
+
+/* PENDING to SESSION, an ordinary update. The parent is kept only while it forwards. */
+static bool promote(struct sessile *table, const uint8_t digest[32], const uint8_t parent[32], bool forwarding,
+                    int64_t wait_ms, enum sessile_status *status)
+{
+    struct hold hold;
+    struct record *record;
+    struct image image;
+    size_t needed = 0;
+    image_begin(&image);
+    for (;;) {
+        *status = shard_enter(table, shard_number(table, digest), wait_ms, &hold);
+        if (*status != SESSILE_OK)
+            break;
+        uint32_t slot = shard_find(&hold, digest, &record);
+        bool pending = slot != 0 && record_kind(record->terms) == RECORD_PENDING && parent_of(record) &&
+                       digest_equal(parent_of(record), parent);
+        if (!pending) {
+            *status = slot != 0 && record_kind(record->terms) != RECORD_PENDING ? SESSILE_OK : SESSILE_GONE;
+            shard_leave(&hold);
+            break;
+        }
+        *status = shard_copy(&hold, record, &image, &needed);
+        if (*status == SESSILE_OK) {
+            struct record *child = image.record;
+            child->terms = (child->terms & ~((uint64_t)7 << 44)) | (uint64_t)RECORD_SESSION << 44;
+            if (!forwarding) {
+                uint32_t length = record_payload_length(child->lengths) - 32;
+                memmove(child->payload, child->payload + 32, length);
+                child->terms &= ~RECORD_HAS_PARENT;
+                child->lengths = record_lengths(length, record_owner_length(child->lengths),
+                                                record_rotates(child->lengths));
+            }
+            /* Without a spare slot it stays PENDING, which is as valid. */
+            if (shard_replace(&hold, slot, child, ARENA_ANY_CLASS | ARENA_NO_WAIT) != SHARD_OK)
+                *status = SESSILE_CHANGED;
+        }
+        shard_leave(&hold);
+        if (*status != SESSILE_BUFFER)
+            break;
+        if (!image_grow(&image, needed)) {
+            *status = SESSILE_NO_MEMORY;
+            break;
+        }
+    }
+    image_end(&image);
+    return *status == SESSILE_OK;
+}
+
+struct pending {
+    uint8_t parent[32];
+    int64_t due_ms;
+};
+
+static enum sessile_status read_pending(struct sessile *table, const uint8_t digest[32], int64_t wait_ms,
+                                        struct pending *pending)
+{
+    struct hold hold;
+    struct record *record;
+    enum sessile_status status = shard_enter(table, shard_number(table, digest), wait_ms, &hold);
+    if (status != SESSILE_OK)
+        return status;
+    status = SESSILE_GONE;
+    if (shard_find(&hold, digest, &record) != 0) {
+        status = SESSILE_OK;
+        if (record_kind(record->terms) == RECORD_PENDING && parent_of(record)) {
+            memcpy(pending->parent, parent_of(record), 32);
+            pending->due_ms = ((int64_t)record->issued_s + SHARD_PENDING_S + 1) * 1000;
+            status = SESSILE_CHANGED;
+        }
+    }
+    shard_leave(&hold);
+    return status;
+}
+
+static void drop_pending(struct sessile *table, const uint8_t digest[32], const uint8_t parent[32], int64_t wait_ms)
+{
+    struct hold hold;
+    struct record *record;
+    if (shard_enter(table, shard_number(table, digest), wait_ms, &hold) != SESSILE_OK)
+        return;
+    uint32_t slot = shard_find(&hold, digest, &record);
+    if (slot != 0 && record_kind(record->terms) == RECORD_PENDING && parent_of(record) &&
+        digest_equal(parent_of(record), parent))
+        shard_remove(&hold, slot);
+    shard_leave(&hold);
+}
+
+enum sessile_status rotation_settle(struct sessile *table, const uint8_t digest[32], int64_t wait_ms)
+{
+    struct pending pending;
+    enum sessile_status status = read_pending(table, digest, wait_ms, &pending);
+    if (status != SESSILE_CHANGED)
+        return status;    /* OK: it is no PENDING; GONE */
+    struct hold hold;
+    struct record *record;
+    struct retired retired;
+    status = shard_enter(table, shard_number(table, pending.parent), wait_ms, &hold);
+    if (status != SESSILE_OK)
+        return status;
+    bool committed = shard_find(&hold, pending.parent, &record) != 0 && record_kind(record->terms) == RECORD_RETIRED;
+    if (committed) {
+        memcpy(&retired, record->payload, sizeof retired);
+        committed = digest_equal(retired.child, digest);
+    }
+    bool due = hold.now >= pending.due_ms;    /* read under lock A (T2) */
+    shard_leave(&hold);
+    if (committed) {
+        promote(table, digest, pending.parent, rotation_is_renewal(&retired), wait_ms, &status);
+        return status;
+    }
+    if (!due)
+        return SESSILE_CHANGED;
+    drop_pending(table, digest, pending.parent, wait_ms);
+    return SESSILE_GONE;
+}
+
+/* ---- after a renewal ---- */
+
+/* A RETIRED record of `parent` that names `child`, in a held shard. */
+static uint32_t find_retired(struct hold *hold, const uint8_t parent[32], const uint8_t child[32], struct record **record,
+                             struct retired *retired)
+{
+    uint32_t slot = shard_find(hold, parent, record);
+    if (slot == 0 || record_kind((*record)->terms) != RECORD_RETIRED)
+        return 0;
+    memcpy(retired, (*record)->payload, sizeof *retired);
+    return digest_equal(retired->child, child) ? slot : 0;
+}
+
+bool rotation_first(struct sessile *table, const struct sessile_call *call, const uint8_t parent[32], const uint8_t child[32])
+{
+    struct hold hold;
+    struct record *record;
+    struct retired retired;
+    struct image image;
+    size_t needed;
+    if (shard_enter(table, shard_number(table, parent), call->wait_ms, &hold) != SESSILE_OK)
+        return false;
+    image_begin(&image);
+    uint32_t slot = find_retired(&hold, parent, child, &record, &retired);
+    bool done = true;
+    if (slot != 0 && rotation_is_renewal(&retired) && retired.drain_until_ms == 0) {
+        retired.drain_until_ms = (uint64_t)(hold.now + SHARD_DRAIN_MS);
+        done = shard_copy(&hold, record, &image, &needed) == SESSILE_OK;
+        memcpy(image.record->payload, &retired, sizeof retired);
+        image.record->terms = (image.record->terms & ~RECORD_TIME_MASK) |
+                              (uint64_t)(hold.now + SHARD_DRAIN_MS + SHARD_RETIRED_MS);
+        /* Not done for want of a slot: the next presentation tries again. */
+        done = done && shard_replace(&hold, slot, image.record, ARENA_ANY_CLASS | ARENA_NO_WAIT) == SHARD_OK;
+    }
+    shard_leave(&hold);
+    if (!done || shard_enter(table, shard_number(table, child), call->wait_ms, &hold) != SESSILE_OK)
+        return false;
+    slot = shard_find(&hold, child, &record);
+    done = slot != 0 && record_kind(record->terms) == RECORD_SESSION && !record_is_proven(record);
+    if (done)
+        atomic_fetch_or(&record->used, RECORD_PROVEN);
+    shard_leave(&hold);
+    return done;
+}
+
+void rotation_forget(struct sessile *table, const struct sessile_call *call, const uint8_t parent[32],
+                     const uint8_t child[32])
+{
+    struct hold hold;
+    struct record *record;
+    struct retired retired;
+    if (shard_enter(table, shard_number(table, parent), call->wait_ms, &hold) != SESSILE_OK)
+        return;    /* it stays until its own deadline, and leads to nothing */
+    uint32_t slot = find_retired(&hold, parent, child, &record, &retired);
+    if (slot != 0 && rotation_forwards(&retired, hold.now))
+        shard_remove(&hold, slot);
+    shard_leave(&hold);
+}
+
+/* ---- rotate ---- */
+
+struct rotation {
+    struct sessile *table;
+    const struct sessile_call *call;
+    enum sessile_rotation how;
+    const uint8_t *nonce;
+    uint8_t parent[32], child[32];
+    uint32_t version;
+    bool parent_owned;
+    struct owner owner;            /* of the child; text NULL: anonymous */
+    struct record *image;          /* of the child, PENDING */
+    struct stripe_hold stripe;
+    bool striped;
+    enum sessile_status promoted;  /* of step 3 */
+    struct room room;
+};
+
+/* Why a step did not go through. */
+struct refusal {
+    enum sessile_status status;    /* OK: make room for `answer` and start over */
+    enum shard_answer answer;
+    uint32_t number;
+};
+
+/* Step 0. */
+static bool take_stripe(struct rotation *rotation, struct refusal *refusal)
+{
+    enum arena_answer answer = ARENA_OK;
+    rotation->striped = false;
+    if (!rotation->owner.text)
+        return true;
+    refusal->status = owner_claim(rotation->table, &rotation->owner, record_prefix(rotation->child), rotation->call,
+                                  &rotation->stripe, &answer);
+    refusal->answer = shard_answer(answer);
+    rotation->striped = refusal->status == SESSILE_OK && answer == ARENA_OK;
+    return rotation->striped;
+}
+
+/* In a shard of another epoch than the stripe's, revoke_all came between. */
+static bool same_epoch(const struct rotation *rotation, const struct hold *hold)
+{
+    return !rotation->striped || atomic_load(&rotation->stripe.stripe->epoch) == atomic_load(&hold->shard->epoch);
+}
+
+/* Step 1. */
+static bool add_child(struct rotation *rotation, struct refusal *refusal)
+{
+    struct hold hold;
+    struct record *image = rotation->image;
+    refusal->number = shard_number(rotation->table, rotation->child);
+    refusal->status = shard_enter(rotation->table, refusal->number, rotation->call->wait_ms, &hold);
+    if (refusal->status != SESSILE_OK)
+        return false;
+    image->issued_s = (uint32_t)(hold.now / 1000);
+    if (!same_epoch(rotation, &hold)) {
+        refusal->status = SESSILE_GONE;
+    } else {
+        refusal->answer = shard_insert(&hold, image, false, rotation->room.purpose);
+        if (refusal->answer == SHARD_EXISTS)
+            refusal->status = SESSILE_EXISTS;
+    }
+    shard_leave(&hold);
+    return refusal->status == SESSILE_OK && refusal->answer == SHARD_OK;
+}
+
+/* The record that takes the old one's place. It keeps the handle for events, and the old one's pool. */
+static void make_retired(const struct rotation *rotation, const struct record *old, int64_t now, struct record *image)
+{
+    struct retired retired = {.drain_until_ms = 0};
+    bool renewal = rotation->how == SESSILE_RENEW;
+    memcpy(retired.child, rotation->child, 32);
+    if (renewal)
+        memcpy(retired.nonce, rotation->nonce, 32);
+    memcpy(image->digest, old->digest, 32);
+    image->handle = old->handle;
+    image->idle = old->idle;
+    image->created_s = old->created_s;
+    image->authenticated_s = old->authenticated_s;
+    image->issued_s = old->issued_s;
+    uint64_t defaults = old->terms & (RECORD_DEFAULT_IDLE | RECORD_DEFAULT_ABSOLUTE);
+    image->terms = record_terms(renewal ? record_absolute_ms(old->terms) : now + SHARD_RETIRED_MS, RECORD_RETIRED,
+                                renewal ? defaults : 0, record_rotations(old->terms));
+    image->lengths = record_lengths(sizeof retired, 0, 0);
+    uint64_t used = renewal ? (uint64_t)record_used_ms(old) : (uint64_t)now;
+    atomic_store_explicit(&image->used, used | RECORD_PROVEN, memory_order_relaxed);
+    memcpy(image->payload, &retired, sizeof retired);
+}
+
+/* Renewals leave room in the index for as many sessions as the shard may hold. */
+static bool has_room_to_forward(const struct hold *hold)
+{
+    const struct geometry *geometry = &hold->table->arena.geometry;
+    return hold->shard->forwarding + hold->shard->retired + geometry->shard_bound < geometry->index_entries / 8 * 5;
+}
+
+/* Step 2: the commit. */
+static bool retire(struct rotation *rotation, struct refusal *refusal)
+{
+    struct sessile *table = rotation->table;
+    struct hold hold;
+    struct record *record;
+    struct image image;
+    refusal->number = shard_number(table, rotation->parent);
+    refusal->status = shard_enter(table, refusal->number, rotation->call->wait_ms, &hold);
+    if (refusal->status != SESSILE_OK)
+        return false;
+    uint32_t slot = shard_find(&hold, rotation->parent, &record);
+    bool renewal = rotation->how == SESSILE_RENEW;
+    int64_t child_due = ((int64_t)rotation->image->issued_s + SHARD_PENDING_S + 1) * 1000;
+    if (slot == 0 || !same_epoch(rotation, &hold)) {
+        refusal->status = SESSILE_GONE;
+    } else if (record_kind(record->terms) != RECORD_SESSION ||
+               record_version(atomic_load(&record->commit)) != rotation->version || hold.now >= child_due) {
+        refusal->status = SESSILE_CHANGED;
+    } else if (shard_is_due(table, record, hold.now)) {
+        refusal->status = SESSILE_EXPIRED;
+    } else if (renewal && !has_room_to_forward(&hold)) {
+        refusal->status = SESSILE_FULL;
+    } else {
+        image_begin(&image);
+        make_retired(rotation, record, hold.now, image.record);
+        refusal->answer = shard_replace(&hold, slot, image.record, rotation->room.purpose);
+        image_end(&image);
+    }
+    shard_leave(&hold);
+    return refusal->status == SESSILE_OK && refusal->answer == SHARD_OK;
+}
+
+static void drop_child(struct rotation *rotation)
+{
+    drop_pending(rotation->table, rotation->child, rotation->parent, rotation->call->wait_ms);
+}
+
+/* One try of all steps. */
+static bool attempt(struct rotation *rotation, struct refusal *refusal)
+{
+    *refusal = (struct refusal){.number = shard_number(rotation->table, rotation->child)};
+    if (!take_stripe(rotation, refusal))
+        return false;
+    bool added = add_child(rotation, refusal);
+    bool committed = added && retire(rotation, refusal);
+    if (added && !committed)
+        drop_child(rotation);
+    if (committed)
+        promote(rotation->table, rotation->child, rotation->parent, rotation->how == SESSILE_RENEW,
+                rotation->call->wait_ms, &rotation->promoted);
+    if (rotation->striped && committed)
+        owner_leave(&rotation->stripe);
+    else if (rotation->striped)
+        owner_unclaim(&rotation->stripe, &rotation->owner, record_prefix(rotation->child));
+    return committed;
+}
+
+/* An anonymous session's old id tells no theft: its record goes once the child stands without it (T3). */
+static void forget_anonymous(const struct rotation *rotation)
+{
+    struct hold hold;
+    struct record *record;
+    struct retired retired;
+    if (rotation->promoted != SESSILE_OK ||
+        shard_enter(rotation->table, shard_number(rotation->table, rotation->parent), rotation->call->wait_ms, &hold) !=
+            SESSILE_OK)
+        return;
+    uint32_t slot = find_retired(&hold, rotation->parent, rotation->child, &record, &retired);
+    if (slot != 0)
+        shard_remove(&hold, slot);
+    shard_leave(&hold);
+}
+
+/* The child: all from content at a log-in, else what the old record has with the fields of content. */
+static void make_child(struct rotation *rotation, const struct image *old, const struct sessile_content *content, int64_t now)
+{
+    const struct record *from = old->record;
+    struct record *child = rotation->image;
+    struct record_parts parts;
+    record_own_parts(from, &parts);
+    struct sessile_content kept = {.owner = parts.owner_length ? parts.owner : NULL, .owner_length = parts.owner_length,
+                                   .device = parts.device, .device_length = parts.device_length, .fields = parts.fields,
+                                   .fields_length = parts.fields_length};
+    if (rotation->how == SESSILE_LOGIN)
+        kept = *content;
+    else if (content) {
+        kept.fields = content->fields;
+        kept.fields_length = content->fields_length;
+    }
+    table_fill(rotation->table, child, &kept, now);
+    uint32_t length = record_payload_length(child->lengths), owner = record_owner_length(child->lengths);
+    memmove(child->payload + 32, child->payload, length);
+    memcpy(child->payload, rotation->parent, 32);
+    memcpy(child->digest, rotation->child, 32);
+    uint32_t rotations = 0, rotates = 0;
+    child->handle = table_handle(rotation->table, rotation->child, now);
+    child->created_s = from->created_s;
+    if (rotation->how != SESSILE_LOGIN) {
+        child->handle = from->handle;
+        child->authenticated_s = from->authenticated_s;
+        child->idle = from->idle;
+        rotations = record_rotations(from->terms) + 1;
+        rotates = record_rotates(from->lengths) + (rotation->how == SESSILE_ROTATE ? 1 : 0);
+        child->terms = (from->terms & (RECORD_TIME_MASK | RECORD_DEFAULT_IDLE | RECORD_DEFAULT_ABSOLUTE)) |
+                       (child->terms & RECORD_HAS_DEVICE);
+    }
+    uint64_t flags = (child->terms & (RECORD_DEFAULT_IDLE | RECORD_DEFAULT_ABSOLUTE | RECORD_HAS_DEVICE)) | RECORD_HAS_PARENT;
+    child->terms = record_terms(record_absolute_ms(child->terms), RECORD_PENDING, flags, rotations);
+    child->lengths = record_lengths(length + 32, owner, rotates & 7);
+    atomic_store_explicit(&child->used, (uint64_t)now & RECORD_TIME_MASK, memory_order_relaxed);
+}
+
+/* Copies the old record as it is at `version`. */
+static enum sessile_status read_old(struct sessile *table, const struct sessile_call *call,
+                                    const struct sessile_reference *reference, uint32_t version, struct image *image,
+                                    int64_t *now)
+{
+    for (;;) {
+        struct located located;
+        size_t needed = 0;
+        enum sessile_status status = table_locate(table, call, reference, &located);
+        if (status != SESSILE_OK)
+            return status;
+        *now = located.hold.now;
+        if (shard_is_due(table, located.record, *now))
+            status = SESSILE_EXPIRED;
+        else if (located.forwarded || record_version(atomic_load(&located.record->commit)) != version)
+            status = SESSILE_CHANGED;
+        else
+            status = shard_copy(&located.hold, located.record, image, &needed);
+        shard_leave(&located.hold);
+        if (status == SESSILE_OK && !shard_verify(image, reference->digest))
+            return SESSILE_DAMAGED;
+        if (status != SESSILE_BUFFER)
+            return status;
+        if (!image_grow(image, needed))
+            return SESSILE_NO_MEMORY;
+    }
+}
+
+static enum sessile_status run(struct rotation *rotation)
+{
+    for (;;) {
+        struct refusal refusal;
+        if (attempt(rotation, &refusal))
+            return SESSILE_OK;
+        if (refusal.status != SESSILE_OK)
+            return refusal.status;
+        bool may_evict_own = rotation->how == SESSILE_LOGIN && rotation->owner.text;
+        enum sessile_status status = room_make(rotation->table, rotation->call, &rotation->room, refusal.answer,
+                                               refusal.number, rotation->owner.text ? ARENA_OWNED : ARENA_ANONYMOUS,
+                                               may_evict_own ? &rotation->owner : NULL, rotation->parent);
+        if (status != SESSILE_OK)
+            return status;
+    }
+}
+
+/* After the commit nothing may fail: what is busy now is left to the next log-in. */
+static void after_commit(struct rotation *rotation, struct sessile_session *session, int64_t now)
+{
+    struct sessile *table = rotation->table;
+    struct image described = {.record = rotation->image};
+    uint32_t evicted;
+    if (!rotation->parent_owned)
+        forget_anonymous(rotation);
+    if (rotation->how == SESSILE_LOGIN && rotation->owner.text && table->policy.sessions_per_owner != 0) {
+        enum sessile_status ignored = owner_evict(table, &rotation->owner, table->policy.sessions_per_owner,
+                                                  rotation->child, rotation->call, &evicted);
+        (void)ignored;
+    }
+    uint32_t version = rotation->promoted == SESSILE_OK ? 2 : 1;
+    atomic_store_explicit(&rotation->image->commit, record_commit(version, 0), memory_order_relaxed);
+    table_describe(table, &described, now, session);
+}
+
+static enum sessile_status commit_rotation(struct rotation *rotation, const struct image *old,
+                                           const struct sessile_content *content, int64_t now,
+                                           struct sessile_session *session)
+{
+    struct image child;
+    struct record_parts parts;
+    uint64_t length = RECORD_HEADER + 32 + record_payload_length(old->record->lengths);
+    if (content)
+        length += SESSILE_OWNER_MAX + SESSILE_DEVICE_MAX + 2 + content->fields_length;
+    image_begin(&child);
+    if (!image_grow(&child, length)) {
+        image_end(&child);
+        return SESSILE_NO_MEMORY;
+    }
+    rotation->image = child.record;
+    rotation->parent_owned = record_is_owned(old->record);
+    make_child(rotation, old, content, now);
+    enum sessile_status status = SESSILE_INVALID;
+    if (record_own_parts(child.record, &parts)) {
+        if (parts.owner_length)
+            rotation->owner = owner_named(rotation->table, parts.owner, parts.owner_length);
+        status = run(rotation);
+    }
+    if (status == SESSILE_OK)
+        after_commit(rotation, session, now);
+    image_end(&child);
+    return status;
+}
+
+enum sessile_status sessile_rotate(struct sessile *table, const struct sessile_call *call,
+                                   const struct sessile_reference *reference, uint32_t version, enum sessile_rotation how,
+                                   const char id[SESSILE_ID_LENGTH], const uint8_t *nonce,
+                                   const struct sessile_content *content, struct sessile_session *session)
+{
+    struct rotation rotation = {.table = table, .call = call, .how = how, .nonce = nonce, .version = version};
+    struct image old;
+    int64_t now = 0;
+    if (call->wait_ms == 0 || (how == SESSILE_RENEW) != (nonce != NULL) || (how == SESSILE_LOGIN && !content) ||
+        (content && !table_content_ok(table, content)))
+        return SESSILE_INVALID;
+    enum sessile_status status = table_new_digest(table, id, rotation.child);
+    if (status != SESSILE_OK)
+        return status;
+    memcpy(rotation.parent, reference->digest, 32);
+    image_begin(&old);
+    status = read_old(table, call, reference, version, &old, &now);
+    if (status == SESSILE_OK && how == SESSILE_RENEW && !(record_is_owned(old.record) && record_is_proven(old.record)))
+        status = SESSILE_INVALID;
+    if (status == SESSILE_OK)
+        status = commit_rotation(&rotation, &old, how == SESSILE_RENEW ? NULL : content, now, session);
+    image_end(&old);
+    return status;
+}
+
+/* ---- theft ---- */
+
+enum sessile_status sessile_end_theft(struct sessile *table, const struct sessile_call *call,
+                                      const uint8_t digest[SESSILE_DIGEST_SIZE], uint64_t *handle)
+{
+    uint8_t next[32];
+    memcpy(next, digest, sizeof next);
+    for (unsigned hop = 0; hop < TABLE_HOPS; hop++) {
+        struct hold hold;
+        struct record *record;
+        enum sessile_status settled = rotation_settle(table, next, call->wait_ms);
+        if (settled == SESSILE_BUSY || settled == SESSILE_DETACHED)
+            return settled;
+        enum sessile_status status = shard_enter(table, shard_number(table, next), call->wait_ms, &hold);
+        if (status != SESSILE_OK)
+            return status;
+        uint32_t slot = shard_find(&hold, next, &record);
+        if (slot != 0 && record_kind(record->terms) == RECORD_RETIRED) {
+            struct retired retired;
+            memcpy(&retired, record->payload, sizeof retired);
+            memcpy(next, retired.child, sizeof next);
+            *handle = record->handle;
+            shard_leave(&hold);
+            continue;
+        }
+        bool alive = slot != 0 && !shard_is_due(table, record, hold.now);
+        if (alive) {
+            *handle = record->handle;
+            shard_report(&hold, call->sink, record, SESSILE_STOLEN, true);
+            hold.shard->revoked++;
+            shard_remove(&hold, slot);
+        }
+        shard_leave(&hold);
+        return alive ? SESSILE_OK : SESSILE_GONE;
+    }
+    return SESSILE_GONE;
+}
