@@ -278,9 +278,11 @@ static bool tidy(struct stripe_hold *hold, const struct owner *owner)
 }
 
 /* Calls `each` for every place of a chain; stops where it answers false. */
-static void for_places(const struct stripe_hold *hold, struct owner_entry *entry, unsigned nodes,
+static void for_places(const struct stripe_hold *hold, struct owner_entry *entry,
                        bool (*each)(void *context, _Atomic uint64_t *place), void *context)
 {
+    /* More nodes than slots: a damaged chain that runs in a circle. */
+    uint32_t nodes = hold->table->arena.geometry.end_slot;
     for (unsigned i = 0; i < ENTRY_REFS; i++)
         if (!each(context, &entry->ref[i]))
             return;
@@ -314,7 +316,7 @@ static void drop(struct stripe_hold *hold, const struct owner *owner, uint64_t p
     struct search search = {.prefix = prefix};
     if (!entry)
         return;
-    for_places(hold, entry, UINT32_MAX, is_it, &search);
+    for_places(hold, entry, is_it, &search);
     if (search.place) {
         atomic_store_explicit(search.place, 0, memory_order_release);
         entry->count -= (entry->count & COUNT_MASK) != 0;
@@ -327,7 +329,7 @@ bool owner_has(struct stripe_hold *hold, const struct owner *owner, uint64_t pre
     struct owner_entry *entry = find(hold, owner->key, &slot);
     struct search search = {.prefix = prefix};
     if (entry)
-        for_places(hold, entry, UINT32_MAX, is_it, &search);
+        for_places(hold, entry, is_it, &search);
     return search.place != NULL;
 }
 
@@ -449,7 +451,7 @@ enum sessile_status owner_walk(struct stripe_hold *hold, const struct owner *own
     struct walk walk = {.stripe = hold, .owner = owner, .call = call, .visit = visit, .context = context};
     if (!entry)
         return SESSILE_OK;
-    for_places(hold, entry, UINT32_MAX, walk_place, &walk);
+    for_places(hold, entry, walk_place, &walk);
     if (walk.status == SESSILE_OK && walk.next != OWNER_STOP)
         entry->count = walk.kept | log_above(walk.kept) << COUNT_BITS;
     if (walk.kept < walk.seen)
@@ -597,7 +599,7 @@ static void sweep_own(struct stripe_hold *hold, const struct owner *owner, const
 {
     uint32_t slot;
     struct owner_entry *entry = find(hold, owner->key, &slot);
-    if (!entry || (entry->count & COUNT_MASK) < 1u << (entry->count >> COUNT_BITS))
+    if (!entry || (entry->count & COUNT_MASK) < 1u << (entry->count >> COUNT_BITS & 31))
         return;
     enum sessile_status ignored = owner_walk(hold, owner, call, NULL, NULL);    /* busy: at the next log-in */
     (void)ignored;

@@ -5,6 +5,7 @@
 
 #define EVACUATE_SHARDS 16u
 #define EXPIRE_BATCH 64u
+#define SWEPT_MS 250                      /* a full table looks for due sessions everywhere so often at the most */
 
 /* ---- what every write pays for ---- */
 
@@ -14,6 +15,13 @@ static uint32_t next_hand(struct sessile *table)
 }
 
 static void retire_collect(struct sessile *table, const uint8_t digest[32], int64_t wait_ms);
+
+void room_tend(struct sessile *table, uint32_t number, const struct sessile_call *call)
+{
+    struct hold hold;
+    if (shard_enter(table, number, call->wait_ms, &hold) == SESSILE_OK)
+        room_leave(&hold, call);
+}
 
 void room_settle(struct sessile *table, const struct deferred *deferred, int64_t wait_ms)
 {
@@ -31,8 +39,8 @@ static bool has_work(const struct sessile *table, uint32_t number)
 {
     const struct shard *shard = shard_at(table, number);
     uint32_t now = (uint32_t)(arena_now(&table->arena) / 1000);
-    return __atomic_load_n(&shard->next_fire, __ATOMIC_RELAXED) <= now ||
-           __atomic_load_n(&shard->retired, __ATOMIC_RELAXED) != 0;
+    return atomic_load_explicit(&shard->next_fire, memory_order_relaxed) <= now ||
+           atomic_load_explicit(&shard->retired, memory_order_relaxed) != 0;
 }
 
 static uint32_t advance_shard(struct sessile *table, uint32_t number, uint32_t budget, bool sweep,
@@ -116,20 +124,19 @@ static bool reset_stale(struct sessile *table)
     return any;
 }
 
-/* Could a sweep end a session here? Read without the lock: a hint. Deadlines lie within a bucket of the first to fire. */
-static bool may_be_due(const struct sessile *table, uint32_t number)
-{
-    return __atomic_load_n(&shard_at(table, number)->sessions, __ATOMIC_RELAXED) != 0;
-}
-
 static bool expire_somewhere(struct sessile *table, const struct sessile_call *call, uint32_t first)
 {
     uint32_t shards = table->arena.geometry.shards;
+    int64_t now = arena_now(&table->arena);
+    if (now - atomic_load(&table->swept_ms) < SWEPT_MS)
+        return false;
     for (uint32_t i = 0; i < shards; i++) {
         uint32_t number = (first + i) % shards;
-        if (may_be_due(table, number) && advance_shard(table, number, EXPIRE_BATCH, true, call, call->wait_ms) > 0)
+        if (atomic_load(&shard_at(table, number)->sessions) != 0 &&
+            advance_shard(table, number, EXPIRE_BATCH, true, call, call->wait_ms) > 0)
             return true;
     }
+    atomic_store(&table->swept_ms, now);
     return false;
 }
 
@@ -159,7 +166,7 @@ static bool evict_one(struct sessile *table, uint32_t number, enum wheel_kind ki
                       const uint8_t except[32])
 {
     struct hold hold;
-    if (__atomic_load_n(&shard_at(table, number)->anonymous, __ATOMIC_RELAXED) == 0 ||
+    if (atomic_load(&shard_at(table, number)->anonymous) == 0 ||
         shard_enter(table, number, call->wait_ms, &hold) != SESSILE_OK)
         return false;
     bool evicted = shard_evict(&hold, kind, except, call->sink);
@@ -221,7 +228,10 @@ enum sessile_status room_make(struct sessile *table, const struct sessile_call *
         return SESSILE_OK;
     }
     room->evacuated = 0;
-    if (evict_anonymous(table, call, number, except) || (owner && evict_own(table, owner, except, call)))
+    if (answer == SHARD_INDEX) {
+        if (evict_one(table, number, WHEEL_PROBATION, call, except) || evict_one(table, number, WHEEL_PROVEN, call, except))
+            return SESSILE_OK;
+    } else if (evict_anonymous(table, call, number, except) || (owner && evict_own(table, owner, except, call)))
         return SESSILE_OK;
     atomic_fetch_add(&table->arena.header->full, 1);
     return SESSILE_FULL;

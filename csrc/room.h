@@ -27,6 +27,8 @@ SESSILE_CHECKED enum sessile_status room_make(struct sessile *table, const struc
 /* Ends a write in a held shard: expirations of its own, then, the shard released, what they deferred and some of another
  * shard's. */
 void room_leave(struct hold *hold, const struct sessile_call *call);
+/* The same for a shard that is not held. */
+void room_tend(struct sessile *table, uint32_t number, const struct sessile_call *call);
 /* What a shard's advance deferred. */
 void room_settle(struct sessile *table, const struct deferred *deferred, int64_t wait_ms);
 

@@ -478,6 +478,7 @@ static void after_commit(struct rotation *rotation, struct sessile_session *sess
     uint32_t evicted;
     if (!rotation->parent_owned)
         forget_anonymous(rotation);
+    room_tend(table, shard_number(table, rotation->parent), rotation->call);
     if (rotation->how == SESSILE_LOGIN && rotation->owner.text && table->policy.sessions_per_owner != 0) {
         enum sessile_status ignored = owner_evict(table, &rotation->owner, table->policy.sessions_per_owner,
                                                   rotation->child, rotation->call, &evicted);

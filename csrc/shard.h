@@ -24,11 +24,13 @@ struct shard {
     uint32_t entries;
     _Atomic uint32_t sessions, anonymous; /* SESSION and PENDING records; those without an owner */
     uint32_t lsn;
-    uint64_t loads, misses;
-    uint32_t tick, next_fire;             /* wheels have fired up to tick; nothing fires before next_fire */
-    uint32_t retired, retired_head;       /* dead RETIRED records: a list, oldest first */
+    _Atomic uint64_t loads, misses;
+    uint32_t tick;                        /* wheels have fired up to here */
+    _Atomic uint32_t next_fire;           /* nothing fires before */
+    _Atomic uint32_t retired;             /* dead RETIRED records: a list, oldest first */
+    uint32_t retired_head;
     uint32_t retired_tail, forwarding;    /* RETIRED records that still forward: in the owned wheel */
-    uint64_t created, expired, evicted, revoked;
+    _Atomic uint64_t created, expired, evicted, revoked;
     uint64_t reserved[3];
     struct page_lists lists;
     struct wheel wheels[WHEEL_COUNT];
@@ -48,6 +50,7 @@ struct sessile {                          /* private to this process */
     unsigned key_count;
     bool created_here;
     struct sessile_problem problem;
+    _Atomic int64_t swept_ms;             /* when room.c last found nothing due anywhere */
     _Atomic uint32_t recovered, quarantined;  /* by this process, not yet told by sessile_repairs() */
     struct sessile *next;                 /* list of open tables, for the child of a fork */
 };

@@ -142,6 +142,7 @@ struct lookup {
     struct image image;
     int64_t now;
     uint64_t handle;               /* of a record that is due */
+    bool last_key;                 /* a miss is a miss */
     bool first;                    /* the copy is of a session whose own id was not presented before */
 };
 
@@ -156,6 +157,12 @@ static void touch(struct record *record, int64_t now, unsigned flags)
         renewed |= RECORD_PROVEN;
     if (renewed != used)
         atomic_store_explicit(&record->used, renewed, memory_order_relaxed);
+}
+
+/* Under the shard's lock; figures are read without it. */
+static void count(_Atomic uint64_t *figure)
+{
+    atomic_store_explicit(figure, atomic_load_explicit(figure, memory_order_relaxed) + 1, memory_order_relaxed);
 }
 
 /* Looks a digest up once: a copy of whatever record is there. OK, MISS, EXPIRED, and what shard_enter(), shard_copy() say. */
@@ -175,7 +182,9 @@ static enum sessile_status copy_once(struct lookup *lookup, size_t *needed)
         enum record_kind kind = record_kind(record->terms);
         bool due = kind != RECORD_PENDING && shard_is_due(table, record, hold.now);
         bool dead = kind == RECORD_RETIRED && shard_is_dead_retired(record);
-        if (due && !dead) {
+        if (due && dead) {
+            status = SESSILE_MISS;
+        } else if (due) {
             lookup->handle = record->handle;
             status = SESSILE_EXPIRED;
         } else {
@@ -183,8 +192,12 @@ static enum sessile_status copy_once(struct lookup *lookup, size_t *needed)
             if (kind == RECORD_SESSION || (kind == RECORD_RETIRED && !dead))
                 touch(record, hold.now, kind == RECORD_SESSION ? lookup->flags : lookup->flags & SESSILE_TOUCH);
             status = shard_copy(&hold, record, &lookup->image, needed);
+            if (status == SESSILE_OK && kind == RECORD_SESSION)
+                count(&hold.shard->loads);
         }
     }
+    if (status == SESSILE_MISS && lookup->last_key)
+        count(&hold.shard->misses);
     shard_leave(&hold);
     return status;
 }
@@ -211,12 +224,6 @@ static enum sessile_status copy_record(struct lookup *lookup)
         }
         return status;
     }
-}
-
-static void count_load(struct sessile *table, const uint8_t digest[32], bool hit)
-{
-    struct shard *shard = shard_at(table, shard_number(table, digest));
-    __atomic_fetch_add(hit ? &shard->loads : &shard->misses, 1, __ATOMIC_RELAXED);
 }
 
 /* What a retired id means to the client that presents it. */
@@ -301,6 +308,7 @@ enum sessile_status sessile_load(struct sessile *table, const struct sessile_cal
     unsigned key = 0;
     for (; key < table->key_count; key++) {
         lookup.flags = flags;
+        lookup.last_key = key + 1 == table->key_count;
         digest_id(&table->keys->ids[key], (const uint8_t *)id, lookup.digest);
         status = load_digest(&lookup, session, buffer, capacity);
         if (status != SESSILE_MISS)
@@ -308,8 +316,6 @@ enum sessile_status sessile_load(struct sessile *table, const struct sessile_cal
     }
     if (status == SESSILE_OK)
         session->key_index = session->flags & SESSILE_FORWARDED ? 255 : (uint8_t)key;
-    if (status == SESSILE_OK || status == SESSILE_MISS)
-        count_load(table, lookup.digest, status == SESSILE_OK);
     image_end(&lookup.image);
     return status;
 }
