@@ -1,0 +1,117 @@
+# One command for each thing that a developer or CI does. `make help` lists them.
+#
+# Every target makes what it needs first: a virtual environment, the development tools, the extension.
+# PYTHON=python3.12 uses another interpreter, with an environment of its own (.venv-python3.12).
+
+PYTHON ?= python3
+GROUP ?= dev
+VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(notdir $(PYTHON)))
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip install -qq
+READY := $(VENV)/.ready
+BUILT := $(VENV)/.built
+SOURCES := $(wildcard src/sessile/*.pyx src/sessile/*.pxd csrc/*.[ch])
+JOBS := $(shell getconf _NPROCESSORS_ONLN)
+
+export SESSILE_WERROR := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo test test-fast test-private test-sanitized check-c lint bench bench-smoke wheel sdist-check \
+	free-threaded test-free-threaded clean
+
+## help            this list
+help:
+	@sed -n 's/^## //p' Makefile
+
+## demo            a site under real traffic, then left up for a browser; CHECK=1 ends after the traffic
+demo: $(BUILT)
+	$(RUN) demo/run.py
+
+## test            the whole test suite
+test: $(BUILT)
+	$(RUN) -m pytest
+
+## test-fast       the same without what is slow
+test-fast: $(BUILT)
+	$(RUN) -m pytest -m "not slow"
+
+## test-private    the suite on the private home: memory of one process, never shared
+test-private: build/private/.built
+	PYTHONPATH=$(CURDIR)/build/private/lib $(RUN) -m pytest -m "not slow and not packaging and not shared_home"
+
+## test-sanitized  the suite with the C code under the address and undefined-behaviour sanitizers, but for valgrind's
+test-sanitized: build/sanitized/.built
+	PYTHONPATH=$(CURDIR)/build/sanitized/lib ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	$(RUN) -m pytest --capture=sys -m "not slow and not packaging" --ignore=tests/test_constant_time.py
+
+## check-c         the C tests: plain, and under the sanitizers; CC=clang for another compiler
+check-c:
+	$(MAKE) --no-print-directory -j$(JOBS) --output-sync=target -f tests/c/Makefile
+
+## lint            ruff, mypy --strict, and the stubs against the compiled modules
+lint: $(BUILT)
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/mypy
+	$(RUN) -m mypy.stubtest sessile._table sessile._codec
+
+## bench           the benchmarks
+bench: $(BUILT)
+	$(RUN) -m pytest benchmarks --benchmark-enable
+
+## bench-smoke     each benchmark once, to see that it runs
+bench-smoke: $(BUILT)
+	$(RUN) -m pytest benchmarks
+
+## wheel           sdist and wheel of this Python in dist/
+wheel: $(READY)
+	rm -rf src/*.egg-info
+	env -u SESSILE_WERROR $(RUN) -m build --outdir dist
+
+## sdist-check     the sdist, built, installed into an empty environment and used there
+sdist-check: $(READY)
+	rm -rf build/sdist src/*.egg-info
+	$(RUN) -m build --sdist --outdir build/sdist
+	$(PYTHON) -m venv build/sdist/venv
+	env -u SESSILE_WERROR build/sdist/venv/bin/pip install -q build/sdist/sessile-*.tar.gz
+	cd build/sdist && venv/bin/python -c 'import sessile; s = sessile.Store().create({"a": 1}); print("works:", s["a"] == 1)'
+
+## free-threaded   builds a free-threaded CPython 3.13 where there is none, and runs the suite on it
+free-threaded:
+	python=$$(.ci/free-threaded-python) && $(MAKE) --no-print-directory test-free-threaded PYTHON="$$python" GROUP=free-threaded
+
+test-free-threaded: $(BUILT)
+	$(RUN) -c 'import sys, sessile; sys.exit(sys._is_gil_enabled() and "importing sessile enabled the GIL")'
+	$(RUN) -m pytest -m "not packaging"
+
+## clean           removes everything that make made, the environments included
+clean:
+	rm -rf .venv .venv-* build dist src/*.egg-info src/sessile/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# ---- what the targets above stand on ----
+
+# setup.py is run twice in a life: for the first build, by pip, and for later ones in place; both need the build group.
+$(READY): pyproject.toml setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	    { echo "sessile needs Python 3.10 or newer, and $(PYTHON) is not. Another one: make PYTHON=python3.12 ..."; exit 1; } >&2
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	    { echo "$(PYTHON) has no venv module. On Debian or Ubuntu: apt install python3-venv"; exit 1; } >&2
+	@command -v $(CC) >/dev/null || { echo "No C compiler. On Debian or Ubuntu: apt install build-essential python3-dev"; exit 1; } >&2
+	@echo "Making $(VENV) with the development tools and building sessile: about half a minute, once."
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) --upgrade "pip>=25.1"
+	@$(PIP) --group $(GROUP)
+	@$(PIP) --no-build-isolation -e .
+	@touch $@
+
+$(BUILT): $(READY) $(SOURCES)
+	$(RUN) setup.py -q build_ext --inplace
+	@touch $@
+
+build/private/.built: export SESSILE_PRIVATE_HOME := 1
+build/sanitized/.built: export SESSILE_SANITIZE := address,undefined
+build/private/.built build/sanitized/.built: $(BUILT) $(wildcard src/sessile/*.py src/sessile/*/*.py)
+	rm -rf $(@D)
+	$(RUN) setup.py -q build --build-base $(@D) --build-lib $(@D)/lib
+	@touch $@

@@ -1,0 +1,103 @@
+"""Describes the two extension modules; everything else about the package stands in pyproject.toml.
+
+Environment variables, all for development:
+
+SESSILE_WERROR=1                      warnings of our own C files are errors (the Makefile sets it)
+SESSILE_SANITIZE=address,undefined    builds with these sanitizers, assertions and symbols
+SESSILE_PRIVATE_HOME=1                builds the private home: memory of this process alone, never shared
+"""
+
+import os
+import sys
+import sysconfig
+from concurrent.futures import ThreadPoolExecutor
+from glob import glob
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+SANITIZERS = os.environ.get("SESSILE_SANITIZE", "")
+WARNINGS = ["-Wall", "-Wextra"] + (["-Werror"] if os.environ.get("SESSILE_WERROR") == "1" else [])
+
+
+def require_supported_machine():
+    """Say in one line what would otherwise be pages of compiler errors. csrc checks the same once more."""
+    if sys.maxsize < 2**63 - 1:
+        sys.exit("sessile needs a 64-bit Python: its table is one mapping of up to terabytes of addresses.")
+    if sys.byteorder != "little":
+        sys.exit("sessile needs a little-endian machine: so is the layout of its table and its snapshots.")
+    if sys.platform != "linux":
+        sys.exit("sessile needs Linux: memfd, futexes, locks of open file descriptions. On Windows: WSL.")
+    header = os.path.join(sysconfig.get_path("include"), "Python.h")
+    if not os.path.exists(header):
+        sys.exit(f"sessile is compiled: {header} is missing. On Debian or Ubuntu: apt install python3-dev")
+
+
+def compile_flags():
+    flags = ["-std=c11", "-fvisibility=hidden"]
+    if SANITIZERS:
+        sanitize = [f"-fsanitize={SANITIZERS}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
+        return [*flags, "-O1", "-g", "-UNDEBUG", "-DSESSILE_DEBUG", *sanitize]
+    harden = ["-fno-plt", "-fstack-protector-strong", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"]
+    # -g0: Python's own -g would make the wheel five times as large.
+    return [*flags, "-O2", "-g0", *harden]
+
+
+def link_flags():
+    return [f"-fsanitize={SANITIZERS}"] if SANITIZERS else ["-Wl,-z,relro,-z,now", "-Wl,-z,noexecstack"]
+
+
+def extension(name, *c_sources, **options):
+    source = "src/" + name.replace(".", "/") + ".pyx"
+    flags = {"extra_compile_args": compile_flags(), "extra_link_args": link_flags()}
+    return Extension(name, [source, *c_sources], **flags, **options)
+
+
+class BuildExtensions(build_ext):
+    """Compiles the files of an extension side by side, and asks for warnings in our own C files only."""
+
+    def build_extensions(self):
+        compile_files = self.compiler.compile
+
+        def compile_file(source, options):
+            if os.path.normpath(source).startswith("csrc" + os.sep):
+                options = {**options, "extra_postargs": [*options["extra_postargs"], *WARNINGS]}
+            return compile_files([source], **options)
+
+        def compile_side_by_side(sources, **options):
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                jobs = [pool.submit(compile_file, source, options) for source in sources]
+                return [path for job in jobs for path in job.result()]
+
+        self.compiler.compile = compile_side_by_side
+        self.parallel = os.cpu_count()      # and the extensions beside each other
+        super().build_extensions()
+
+
+require_supported_machine()
+private_home = os.environ.get("SESSILE_PRIVATE_HOME") == "1"
+setup(
+    cmdclass={"build_ext": BuildExtensions},
+    ext_modules=cythonize(
+        [
+            extension(
+                "sessile._table",
+                *sorted(glob("csrc/*.c")),
+                include_dirs=["csrc"],
+                libraries=["m"],
+                depends=sorted(glob("csrc/*.h")),   # a name that is not there would end the build
+                define_macros=[("SESSILE_PRIVATE_HOME", "1")] if private_home else [],
+            ),
+            extension("sessile._codec"),
+        ],
+        build_dir="build/cython",
+        compiler_directives={
+            "language_level": 3,
+            "binding": True,                        # signatures that stubtest can compare with the stubs
+            "auto_pickle": False,
+            "autotestdict": False,
+            "freethreading_compatible": True,
+        },
+    ),
+)

@@ -1,0 +1,83 @@
+"""Fixtures that many test modules share, and how hypothesis runs."""
+
+import os
+import pickle
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+import sessile
+from sessile.testing import EventRecorder
+
+# A loaded machine is slow, not wrong: no example has a deadline. A failure prints what repeats it.
+unhurried = settings(deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("unhurried", unhurried)
+settings.load_profile("unhurried")
+
+SECRET = b"the secret of the tests, 32 bytes or more"
+
+
+@pytest.fixture
+def make_store() -> Iterator[Callable[..., sessile.Store]]:
+    """Makes small stores; at the end of the test each must pass its own check, and is closed."""
+    made: list[sessile.Store] = []
+
+    def make(**options: Any) -> sessile.Store:
+        options = {"capacity": 1000, "memory": "4 MiB", "secret": SECRET, **options}
+        made.append(sessile.Store(**options))
+        return made[-1]
+
+    yield make
+    for store in made:
+        try:
+            assert store.check() == []
+        except sessile.StoreClosed:
+            continue
+        store.close()
+
+
+@pytest.fixture
+def store(make_store: Callable[..., sessile.Store]) -> sessile.Store:
+    return make_store()
+
+
+@pytest.fixture
+def recorder() -> EventRecorder:
+    return EventRecorder()
+
+
+@pytest.fixture
+def watched(make_store: Callable[..., sessile.Store], recorder: EventRecorder) -> sessile.Store:
+    """A store whose events go to `recorder`."""
+    return make_store(on_event=recorder)
+
+
+@pytest.fixture
+def in_child() -> Callable[..., Any]:
+    """Calls a function in a forked child and gives its result, or raises what it raised."""
+
+    def call(function: Callable[..., Any], *arguments: Any) -> Any:
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(reader)
+            try:
+                answer = (True, function(*arguments))
+            except BaseException as error:
+                answer = (False, error)
+            with os.fdopen(writer, "wb") as pipe:
+                pickle.dump(answer, pipe)
+            os._exit(0)
+        os.close(writer)
+        with os.fdopen(reader, "rb") as pipe:
+            data = pipe.read()
+        _, status = os.waitpid(child, 0)
+        assert status == 0, f"the child ended with status {status}"
+        succeeded, result = pickle.loads(data)
+        if not succeeded:
+            raise result
+        return result
+
+    return call
