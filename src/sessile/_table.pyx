@@ -1,0 +1,1571 @@
+# cython: language_level=3, binding=True, auto_pickle=False, autotestdict=False
+# cython: freethreading_compatible=True
+# cython: boundscheck=False, wraparound=False, initializedcheck=False
+"""The thin binding of the table: arguments in, one C call, a status to an exception, bytes out.
+
+What is here, in this order:
+
+    error_of        the one place where a status becomes an exception
+    new_id, id_of   24 random bytes, or 24 given ones, as an id
+    Sink            memory for the reports of ended sessions, and its reader
+    Record          the hot half of a Session: a private copy of one record, and the reading of its fields
+    Table           the hot half of a Store: the open table and what concerns more than one session
+
+What a session means (merging, log-in rules, events) is in session.py and store.py; nothing of it is here.
+
+The interpreter lock. A call that finds its lock free takes well under a microsecond, less than giving up the
+interpreter lock and taking it again; so the first try keeps it and never waits (`wait_ms` 0). Only when the table
+answers that it would have to wait is the interpreter lock released, and the call repeated with a wait. What visits
+many records, or may ask the system for memory, releases it from the start.
+
+Closing. With the interpreter lock, a first try cannot meet `close()` at all. A call that released the lock is counted
+in `inside`; `close()` only marks the table while there are any, and the last one to come back tears it down. Without
+the interpreter lock such a counter would be one word that every look-up of every thread writes, which costs the very
+scaling that free threading is for: there `close()` makes every later call fail, and the mapping goes when the last
+reference to the Table goes, which no call in progress can outlive.
+
+Without the interpreter lock, a Record that two threads share may lose a change and must not crash: its references are
+read and replaced inside critical sections, and what C is given is a copy on the stack.
+"""
+
+import os
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
+from cpython.unicode cimport PyUnicode_CheckExact, PyUnicode_DecodeASCII, PyUnicode_DecodeUTF8
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset, strlen
+
+from sessile.errors import AttachError, Busy, Conflict, SessileError, SessionGone, StoreClosed, StoreFull
+
+cdef extern from "Python.h":
+    const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *length) except NULL
+    bint PyUnicode_Check(object value)
+    bint PyUnicode_IS_ASCII(object text)
+    Py_ssize_t PyUnicode_GET_LENGTH(object text)
+    void *PyUnicode_DATA(object text)
+    bint PyBytes_CheckExact(object value)
+
+cdef extern from *:
+    """
+    #ifdef Py_GIL_DISABLED
+    enum { FREE_THREADED = 1 };
+    #else
+    enum { FREE_THREADED = 0 };
+    #endif
+
+    static inline int flag_read(int *flag)
+    {
+        return __atomic_load_n(flag, __ATOMIC_ACQUIRE);
+    }
+
+    static inline void flag_write(int *flag, int value)
+    {
+        __atomic_store_n(flag, value, __ATOMIC_RELEASE);
+    }
+    """
+    enum:
+        FREE_THREADED
+    int flag_read(int *flag)
+    void flag_write(int *flag, int value)
+
+cdef extern from "sessile.h" nogil:
+    """
+    typedef const uint8_t (*sessile_keys)[SESSILE_KEY_SIZE];
+    """
+    ctypedef void *sessile_keys
+
+    long long SESSILE_KEYS_MAX, SESSILE_OWNER_MAX, SESSILE_DEVICE_MAX, SESSILE_FIELDS_MAX
+    long long SESSILE_TIMEOUT_MAX_MS, SESSILE_CAPACITY_MAX, SESSILE_PROCESSES_MAX
+
+    enum:
+        SESSILE_ID_LENGTH
+        SESSILE_DIGEST_SIZE
+        SESSILE_NONCE_SIZE
+        SESSILE_KEY_SIZE
+        SESSILE_KEEP
+        SESSILE_DEFAULT
+        SESSILE_OWNED
+        SESSILE_PROVEN
+        SESSILE_FORWARDED
+        SESSILE_TOUCH
+        SESSILE_PRESENT
+
+    enum sessile_status:
+        SESSILE_OK
+        SESSILE_MISS
+        SESSILE_EXPIRED
+        SESSILE_RETIRED
+        SESSILE_THEFT
+        SESSILE_GONE
+        SESSILE_CHANGED
+        SESSILE_EXISTS
+        SESSILE_WOULD_BLOCK
+        SESSILE_BUFFER
+        SESSILE_INVALID
+        SESSILE_FULL
+        SESSILE_BUSY
+        SESSILE_DAMAGED
+        SESSILE_NO_MEMORY
+        SESSILE_DETACHED
+        SESSILE_PROCESSES
+        SESSILE_SYSTEM
+        SESSILE_NO_SPACE
+        SESSILE_FORMAT
+        SESSILE_FOREIGN
+        SESSILE_KEY
+        SESSILE_BOOT
+        SESSILE_PLACE
+        SESSILE_ABSENT
+        SESSILE_STATUS_COUNT
+
+    enum sessile_reason:
+        SESSILE_LOGOUT
+        SESSILE_DESTROYED
+        SESSILE_IDLE
+        SESSILE_ABSOLUTE
+        SESSILE_EVICTED
+        SESSILE_REVOKED
+        SESSILE_STOLEN
+        SESSILE_REASON_COUNT
+
+    enum sessile_rotation:
+        SESSILE_RENEW
+        SESSILE_ROTATE
+        SESSILE_LOGIN
+
+    struct sessile_policy:
+        int64_t owned_idle_ms
+        int64_t owned_absolute_ms
+        int64_t anonymous_idle_ms
+        int64_t anonymous_absolute_ms
+        uint32_t sessions_per_owner
+        uint32_t fields_max
+
+    struct sessile_options:
+        const char *path
+        bint must_exist
+        uint64_t capacity
+        uint64_t memory
+        double anonymous_share
+        sessile_keys keys
+        unsigned key_count
+        sessile_policy policy
+
+    struct sessile_problem:
+        int error
+        const char *operation
+        uint64_t wanted
+        uint64_t found
+
+    struct sessile:
+        pass
+
+    struct sessile_facts:
+        uint64_t capacity
+        uint64_t memory
+        double anonymous_share
+        uint32_t shards
+        bint created_here
+
+    struct sessile_sink:
+        uint8_t *buffer
+        size_t capacity
+        size_t used
+
+    struct sessile_call:
+        int64_t wait_ms
+        sessile_sink *sink
+
+    struct sessile_report:
+        uint32_t size
+        uint8_t reason
+        uint8_t cut
+        uint16_t owner_length
+        uint32_t fields_length
+        uint64_t handle
+        int64_t at_ms
+
+    struct sessile_content:
+        const uint8_t *owner
+        uint32_t owner_length
+        const uint8_t *device
+        uint32_t device_length
+        const uint8_t *fields
+        uint32_t fields_length
+        int64_t idle_ms
+        int64_t absolute_ms
+
+    struct sessile_session:
+        uint8_t digest[32]
+        uint8_t nonce[32]
+        uint64_t handle
+        int64_t now_ms
+        int64_t created_ms
+        int64_t authenticated_ms
+        int64_t issued_ms
+        int64_t last_used_ms
+        int64_t idle_deadline_ms
+        int64_t absolute_deadline_ms
+        int64_t idle_ms
+        uint32_t version
+        uint32_t flags
+        uint32_t owner_length
+        uint32_t device_length
+        uint32_t fields_length
+        uint8_t rotates
+
+    struct sessile_reference:
+        uint8_t digest[32]
+        uint64_t handle
+        uint8_t rotates
+        const uint8_t *owner
+        uint32_t owner_length
+
+    struct sessile_stats:
+        uint64_t sessions
+        uint64_t anonymous
+        uint64_t owned
+        uint64_t capacity
+        uint64_t memory_used
+        uint64_t memory
+        uint64_t loads
+        uint64_t misses
+        uint64_t malformed
+        uint64_t created
+        uint64_t expired
+        uint64_t evicted
+        uint64_t revoked
+        uint64_t full
+        uint64_t recoveries
+        uint64_t quarantined
+        uint32_t processes
+
+    sessile_status sessile_open(const sessile_options *, sessile **, sessile_problem *)
+    void sessile_close(sessile *)
+    sessile_problem c_problem "sessile_problem"(const sessile *)
+    sessile_facts c_facts "sessile_facts"(const sessile *)
+    bint sessile_digest(const sessile *, unsigned, const char *, size_t, uint8_t *)
+    int64_t sessile_now(const sessile *)
+    void sessile_advance(sessile *, int64_t)
+    sessile_status sessile_load(sessile *, const sessile_call *, const char *, size_t, unsigned, sessile_session *,
+                                uint8_t *, size_t)
+    sessile_status sessile_read(sessile *, const sessile_call *, const sessile_reference *, unsigned,
+                                sessile_session *, uint8_t *, size_t)
+    sessile_status sessile_create(sessile *, const sessile_call *, const char *, const sessile_content *,
+                                  sessile_session *)
+    sessile_status sessile_update(sessile *, const sessile_call *, const sessile_reference *, uint32_t, unsigned,
+                                  const sessile_content *, sessile_session *)
+    sessile_status sessile_rotate(sessile *, const sessile_call *, const sessile_reference *, uint32_t,
+                                  sessile_rotation, const char *, const uint8_t *, const sessile_content *,
+                                  sessile_session *)
+    sessile_status sessile_remove(sessile *, const sessile_call *, const sessile_reference *, sessile_reason)
+    sessile_status sessile_remove_version(sessile *, const sessile_call *, const sessile_reference *, uint32_t,
+                                          sessile_reason)
+    sessile_status sessile_collect(sessile *, const sessile_call *, const uint8_t *)
+    sessile_status sessile_end_theft(sessile *, const sessile_call *, const uint8_t *, uint64_t *)
+    sessile_status sessile_owner_list(sessile *, const sessile_call *, const uint8_t *, uint32_t, uint8_t *, size_t,
+                                      uint64_t *, size_t *)
+    sessile_status sessile_owner_revoke(sessile *, const sessile_call *, const uint8_t *, uint32_t, uint64_t,
+                                        uint64_t, uint64_t *)
+    sessile_status sessile_revoke_all(sessile *, uint64_t *)
+    sessile_status sessile_sweep(sessile *, const sessile_call *, uint64_t, uint64_t *)
+    sessile_status sessile_scan(sessile *, const sessile_call *, uint32_t, uint8_t *, size_t, uint64_t *, size_t *)
+    void c_stats "sessile_stats"(sessile *, sessile_stats *)
+    sessile_status sessile_check(sessile *, const sessile_call *, bint, void (*)(void *, const char *) noexcept,
+                                 void *, uint64_t *)
+    void sessile_repairs(sessile *, uint32_t *, uint32_t *)
+    const char *sessile_status_name(sessile_status)
+
+cdef enum:
+    LOCAL_SIZE = 4096               # a record up to this size is copied to the stack first
+    LIST_SIZE = 16384               # first size of a list's buffer
+    SINKS_KEPT = 4
+    ID_BYTES = 24
+
+# What a session is to its object.
+cdef enum:
+    STATE_UNSTORED = 0
+    STATE_STORED = 1
+    STATE_ENDED = 2
+
+UNSTORED = STATE_UNSTORED
+STORED = STATE_STORED
+ENDED = STATE_ENDED
+
+KEEP = SESSILE_KEEP                 # timeouts: as it is stored
+DEFAULT = SESSILE_DEFAULT           # timeouts: the store's
+OWNED = SESSILE_OWNED               # flags of a session
+PROVEN = SESSILE_PROVEN
+RENEW = <int>SESSILE_RENEW          # ways to rotate
+ROTATE = <int>SESSILE_ROTATE
+LOGIN = <int>SESSILE_LOGIN
+LOGOUT = <int>SESSILE_LOGOUT        # why a session ended
+DESTROYED = <int>SESSILE_DESTROYED
+OK = <int>SESSILE_OK                # what Record._rotate answers
+CHANGED = <int>SESSILE_CHANGED
+EXISTS = <int>SESSILE_EXISTS
+
+KEYS_MAX = SESSILE_KEYS_MAX
+OWNER_MAX = SESSILE_OWNER_MAX       # bytes
+DEVICE_MAX = SESSILE_DEVICE_MAX     # bytes
+FIELDS_MAX = SESSILE_FIELDS_MAX     # bytes
+CAPACITY_MAX = SESSILE_CAPACITY_MAX
+TIMEOUT_MAX_MS = SESSILE_TIMEOUT_MAX_MS
+
+REASONS = {
+    <int>SESSILE_LOGOUT: "logout",
+    <int>SESSILE_DESTROYED: "destroyed",
+    <int>SESSILE_IDLE: "idle",
+    <int>SESSILE_ABSOLUTE: "absolute",
+    <int>SESSILE_EVICTED: "evicted",
+    <int>SESSILE_REVOKED: "revoked",
+    <int>SESSILE_STOLEN: "theft",
+}
+assert len(REASONS) == <int>SESSILE_REASON_COUNT
+
+cdef object EMPTY = b""
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Statuses
+
+def statuses() -> dict[str, int]:
+    """Every status of the table, by its name in C."""
+    return {
+        sessile_status_name(<sessile_status>number).decode("ascii"): number
+        for number in range(<int>SESSILE_STATUS_COUNT)
+    }
+
+
+def error_of(int status, *, handle=None, double timeout=0.0, room=(0, 0, 0, 0), path=None, problem=(0, None, 0, 0)):
+    """The exception that a status means; None for SESSILE_OK. Every status that reaches Python goes through here.
+
+    Args:
+        status: as the C function returned it.
+        handle: of the session that was asked for, as text.
+        timeout: seconds that were waited.
+        room: capacity, sessions, memory, memory used.
+        path: of the table; None for the anonymous one.
+        problem: errno, operation, what was wanted and what was found, as `struct sessile_problem` has them.
+    """
+    error, operation, wanted, found = problem
+    where = "the table" if path is None else f"the table {path}"
+    refused = f"{operation or 'a system call'} failed: {os.strerror(error) if error else 'no reason given'}"
+    if status == SESSILE_OK:
+        return None
+    if status == SESSILE_MISS or status == SESSILE_EXPIRED or status == SESSILE_RETIRED or status == SESSILE_THEFT:
+        return SessionGone(handle=handle)
+    if status == SESSILE_GONE:
+        return SessionGone(handle=handle)
+    if status == SESSILE_DAMAGED:
+        return SessionGone("the record of the session was damaged and has been taken out", handle=handle)
+    if status == SESSILE_CHANGED:
+        return Conflict(handle=handle or "")
+    if status == SESSILE_EXISTS:
+        return SessileError("each new id was in use or retired already: the system's random numbers repeat")
+    if status == SESSILE_INVALID:
+        least = f"; memory= must be at least {wanted} bytes for it" if wanted else ""
+        return ValueError(f"{where} cannot be what the options say{least}")
+    if status == SESSILE_FULL:
+        return StoreFull(capacity=room[0], used=room[1], memory=room[2], memory_used=room[3])
+    if status == SESSILE_NO_MEMORY:
+        return StoreFull(
+            f"the system refuses memory that {where} was promised: {refused}",
+            capacity=room[0], used=room[1], memory=room[2], memory_used=room[3],
+        )
+    if status == SESSILE_BUSY or status == SESSILE_WOULD_BLOCK:
+        return Busy(timeout=timeout)
+    if status == SESSILE_DETACHED:
+        return AttachError(f"this process has no access to {where}: {refused}", path=path)
+    if status == SESSILE_PROCESSES:
+        return AttachError(f"{SESSILE_PROCESSES_MAX} processes use {where} already; no more can", path=path)
+    if status == SESSILE_SYSTEM:
+        return AttachError(f"{where} cannot be opened: {refused}", path=path)
+    if status == SESSILE_NO_SPACE:
+        return AttachError(
+            f"{where} needs {wanted} bytes and its file system has {found} free: pass a smaller memory=, or enlarge "
+            "the file system (a container's /dev/shm: docker run --shm-size)", path=path,
+        )
+    if status == SESSILE_FORMAT:
+        return AttachError(
+            f"{path} is not a table, or one of another version of sessile: pass another path, or remove the file "
+            "when no process uses it", path=path,
+        )
+    if status == SESSILE_FOREIGN:
+        return AttachError(
+            f"{path} or its directory belongs to another user, or others may write to it (user or mode {found}, "
+            f"expected {wanted}): a table is only safe in a directory of your own, mode 0700", path=path,
+        )
+    if status == SESSILE_KEY:
+        return AttachError(
+            f"{where} was made with another secret: pass the one that it was made with, as secret= or in its list",
+            path=path,
+        )
+    if status == SESSILE_BOOT:
+        return AttachError(f"{where} was made in another time namespace: its clock cannot be read here", path=path)
+    if status == SESSILE_PLACE:
+        return AttachError(
+            f"{path} is on a network file system, a symbolic link, or not a regular file: a table must be a file of "
+            "this host", path=path,
+        )
+    if status == SESSILE_ABSENT:
+        return AttachError(f"there is no table {path}", path=path)
+    # SESSILE_BUFFER is answered by a larger buffer, always. Anything else is a status that this module does not know.
+    return SessileError(f"unexpected answer {sessile_status_name(<sessile_status>status).decode()} of the table")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Ids
+
+cdef const char *ID_CHARACTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+
+
+def id_of(bytes random):
+    """The id that 24 bytes stand for: 32 base64url characters without padding, the only text for them (SID-03)."""
+    cdef char text[32]
+    cdef const uint8_t *byte = <const uint8_t *>PyBytes_AS_STRING(random)
+    cdef uint32_t group
+    cdef int place
+    if PyBytes_GET_SIZE(random) != ID_BYTES:
+        raise ValueError(f"an id stands for {ID_BYTES} bytes, not {len(random)}")
+    for place in range(0, 32, 4):
+        group = <uint32_t>byte[0] << 16 | <uint32_t>byte[1] << 8 | byte[2]
+        text[place] = ID_CHARACTERS[group >> 18]
+        text[place + 1] = ID_CHARACTERS[group >> 12 & 63]
+        text[place + 2] = ID_CHARACTERS[group >> 6 & 63]
+        text[place + 3] = ID_CHARACTERS[group & 63]
+        byte += 3
+    return PyUnicode_DecodeASCII(text, 32, NULL)
+
+
+def new_id():
+    """A new id: one call of the kernel's generator an id, no pool that a fork could duplicate (SID-01)."""
+    return id_of(os.urandom(ID_BYTES))
+
+
+cdef inline const char *id_text(object id, size_t *length) noexcept:
+    """The characters of what should be an id. What cannot be one is the empty text: counted, never hashed (SID-07)."""
+    if PyUnicode_Check(id) and PyUnicode_IS_ASCII(id):
+        length[0] = PyUnicode_GET_LENGTH(id)
+        return <const char *>PyUnicode_DATA(id)
+    if PyBytes_CheckExact(id):
+        length[0] = PyBytes_GET_SIZE(id)
+        return PyBytes_AS_STRING(id)
+    length[0] = 0
+    return b""
+
+
+cdef object text_of(const uint8_t *data, Py_ssize_t length):
+    """Text from the table. It was UTF-8 when it was stored; damage must show, not raise."""
+    return PyUnicode_DecodeUTF8(<const char *>data, length, "backslashreplace")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Memory that C writes to
+
+cdef struct Block:
+    uint8_t *bytes
+    size_t capacity
+    uint8_t local[LOCAL_SIZE]
+
+
+cdef inline void block_open(Block *block) noexcept:
+    block.bytes = block.local
+    block.capacity = LOCAL_SIZE
+
+
+cdef inline void block_close(Block *block) noexcept:
+    if block.bytes != block.local:
+        PyMem_RawFree(block.bytes)
+
+
+cdef int block_grow(Block *block, size_t capacity) except -1:
+    """Make room anew; what was in it is gone."""
+    cdef uint8_t *bytes = <uint8_t *>PyMem_RawMalloc(capacity)
+    if bytes == NULL:
+        raise MemoryError()
+    block_close(block)
+    block.bytes = bytes
+    block.capacity = capacity
+    return 0
+
+
+@cython.final
+cdef class Sink:
+    """Where C reports the sessions that ended in a call, with their last fields. Only a store with `on_event` has any."""
+
+    cdef sessile_sink sink
+
+    def __cinit__(self, size_t capacity):
+        self.sink.buffer = <uint8_t *>PyMem_RawMalloc(capacity)
+        if self.sink.buffer == NULL:
+            raise MemoryError()
+        self.sink.capacity = capacity
+        self.sink.used = 0
+
+    def __dealloc__(self):
+        PyMem_RawFree(self.sink.buffer)
+
+    cdef list take(self):
+        """What was reported, as (reason, handle, owner, fields, milliseconds); the sink is empty again."""
+        cdef list reports = []
+        cdef size_t place = 0
+        cdef const sessile_report *report
+        cdef const uint8_t *rest
+        while place < self.sink.used:
+            report = <const sessile_report *>(self.sink.buffer + place)
+            rest = <const uint8_t *>(report + 1)
+            reports.append((
+                report.reason,
+                report.handle,
+                text_of(rest, report.owner_length) if report.owner_length else None,
+                None if report.cut else PyBytes_FromStringAndSize(<const char *>rest + report.owner_length,
+                                                                  report.fields_length),
+                report.at_ms,
+            ))
+            place += report.size
+        self.sink.used = 0
+        return reports
+
+
+cdef inline sessile_sink *sink_of(Sink sink) noexcept:
+    return NULL if sink is None else &sink.sink
+
+
+cdef struct Findings:
+    char *text
+    size_t used
+    size_t capacity
+
+
+cdef void add_finding(void *context, const char *finding) noexcept nogil:
+    """Keep one line. C may hold a lock meanwhile, so nothing of Python is touched; without memory it is left out."""
+    cdef Findings *findings = <Findings *>context
+    cdef size_t length = strlen(finding) + 1
+    cdef char *text
+    if findings.used + length > findings.capacity:
+        text = <char *>PyMem_RawRealloc(findings.text, 2 * findings.capacity + length)
+        if text == NULL:
+            return
+        findings.text = text
+        findings.capacity = 2 * findings.capacity + length
+    memcpy(findings.text + findings.used, finding, length)
+    findings.used += length
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Record
+
+cdef object UNREAD = object()
+
+
+class Removed:
+    """In the place of a value: the field was removed."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "REMOVED"
+
+
+REMOVED = Removed()
+cdef object removed = REMOVED
+cdef object decode_field = None
+cdef object find_field = None
+
+
+def use_codec(decode, find):
+    """Take `decode_field` and `find_field` of the codec, which is above this module: it must not import it."""
+    global decode_field, find_field
+    decode_field = decode
+    find_field = find
+
+
+cdef inline bint is_plain(object value) noexcept:
+    """Cannot change, and cheap to decode again: not worth a place among the values that were read."""
+    kind = type(value)
+    return kind is str or kind is int or value is None or kind is bool or kind is float or kind is bytes
+
+
+cdef class Record:
+    """A private copy of one record, which a Session extends: facts, fields as stored, values as read or written.
+
+    `_values` maps names to values that were read and may have been changed in place, or were assigned; REMOVED stands
+    for a removed field. What is not in it is as stored in `_fields`, unless `_hidden` (the session was cleared).
+    """
+
+    cdef Table table
+    cdef sessile_session facts      # all zeroes before the session is stored
+    cdef object id_                 # str, or None
+    cdef object owner_              # str, or None
+    cdef object device_             # bytes, or None
+    cdef bytes fields_
+    cdef dict values_               # None: empty
+    cdef object draft_              # of the Session
+    cdef int state_
+    cdef bint hidden_
+    cdef bint loaded_
+    cdef bint touches_
+    cdef object __weakref__
+
+    def __cinit__(self):
+        self.fields_ = EMPTY
+        self.touches_ = True
+
+    # ---- reading fields ----
+
+    def __getitem__(self, name):
+        cdef dict values
+        cdef bytes fields
+        with cython.critical_section(self):
+            values = self.values_
+            fields = EMPTY if self.hidden_ else self.fields_
+        if values is not None:
+            value = values.get(name, UNREAD)
+            if value is removed:
+                raise KeyError(name)
+            if value is not UNREAD:
+                return value
+        value = decode_field(fields, name, UNREAD)
+        if value is UNREAD:
+            raise KeyError(name)
+        if not is_plain(value):
+            self.keep(name, value)
+        return value
+
+    def get(self, name, default=None):
+        """The value of the field `name`, or `default` when there is none."""
+        try:
+            return self[name]
+        except KeyError:
+            return default
+
+    def __contains__(self, name):
+        cdef dict values
+        cdef bytes fields
+        with cython.critical_section(self):
+            values = self.values_
+            fields = EMPTY if self.hidden_ else self.fields_
+        if values is not None:
+            value = values.get(name, UNREAD)
+            if value is not UNREAD:
+                return value is not removed
+        return find_field(fields, name) is not None
+
+    cdef int keep(self, object name, object value) except -1:
+        """Remember a value that may be changed in place."""
+        with cython.critical_section(self):
+            if self.values_ is None:
+                self.values_ = {}
+            self.values_[name] = value
+        return 0
+
+    # ---- what the Session keeps here ----
+
+    @property
+    def id(self):
+        with cython.critical_section(self):
+            return self.id_
+
+    @property
+    def owner(self):
+        with cython.critical_section(self):
+            return self.owner_
+
+    @property
+    def handle(self):
+        cdef uint64_t handle = self.facts.handle
+        return "%016x" % handle if handle else None
+
+    @property
+    def is_new(self):
+        return not self.loaded_
+
+    @property
+    def _store(self):
+        return self.table
+
+    @property
+    def _state(self):
+        return self.state_
+
+    @property
+    def _flags(self):
+        return self.facts.flags
+
+    @property
+    def _device(self):
+        with cython.critical_section(self):
+            return self.device_
+
+    @property
+    def _fields(self):
+        with cython.critical_section(self):
+            return self.fields_
+
+    @property
+    def _hidden(self):
+        return self.hidden_
+
+    @property
+    def _touches(self):
+        return self.touches_
+
+    @property
+    def _times(self):
+        """created, authenticated (0: never), last used, nearer deadline: milliseconds of the table's clock."""
+        cdef int64_t deadline = min(self.facts.idle_deadline_ms, self.facts.absolute_deadline_ms)
+        return self.facts.created_ms, self.facts.authenticated_ms, self.facts.last_used_ms, deadline
+
+    @property
+    def _issued_ms(self):
+        return self.facts.issued_ms
+
+    @property
+    def _values(self):
+        """The values that were read or written, by name; what is put into it is in the session."""
+        with cython.critical_section(self):
+            if self.values_ is None:
+                self.values_ = {}
+            return self.values_
+
+    @property
+    def _has_values(self):
+        return self.values_ is not None
+
+    @property
+    def _draft(self):
+        with cython.critical_section(self):
+            return self.draft_
+
+    @_draft.setter
+    def _draft(self, draft):
+        with cython.critical_section(self):
+            self.draft_ = draft
+
+    def _hide(self):
+        """Drop every value, and hide the stored fields."""
+        with cython.critical_section(self):
+            self.values_ = None
+            self.hidden_ = True
+
+    def _discard(self):
+        """Drop every value and change that is not stored."""
+        with cython.critical_section(self):
+            self.values_ = None
+            self.draft_ = None
+            self.hidden_ = False
+
+    def _settle(self, draft):
+        """Everything that was written is stored: show the stored fields; `draft` is what is left of the draft."""
+        with cython.critical_section(self):
+            self.draft_ = draft
+            self.hidden_ = False
+
+    def _forget(self, *, bint ended):
+        """Become empty: ended, with id and handle still to be read; or a new session that is not stored."""
+        with cython.critical_section(self):
+            self.owner_ = None
+            self.device_ = None
+            self.fields_ = EMPTY
+            self.values_ = None
+            self.draft_ = None
+            self.hidden_ = False
+            if ended:
+                self.state_ = STATE_ENDED
+            else:
+                self.state_ = STATE_UNSTORED
+                self.id_ = None
+                self.loaded_ = False
+                memset(&self.facts, 0, sizeof(sessile_session))
+
+    def _adopt(self, Record stored not None):
+        """Take over facts and fields of a fresh copy of the same session; values stay."""
+        cdef sessile_session facts
+        with cython.critical_section(stored):
+            facts = stored.facts
+            id, owner, device, fields = stored.id_, stored.owner_, stored.device_, stored.fields_
+        with cython.critical_section(self):
+            self.facts = facts
+            self.owner_ = owner
+            self.device_ = device
+            self.fields_ = fields
+            if id is not None:
+                self.id_ = id
+
+    cdef int fill(self, sessile_session *facts, object id, object owner, object device, object fields) except -1:
+        """Take over what was stored. `id` None: the one that it has."""
+        with cython.critical_section(self):
+            self.facts = facts[0]
+            self.owner_ = owner
+            self.device_ = device
+            self.fields_ = fields
+            self.state_ = STATE_STORED
+            if id is not None:
+                self.id_ = id
+        return 0
+
+    # ---- the table's operations on one session ----
+
+    cdef object refer(self, sessile_reference *reference, uint32_t *version):
+        """Name the stored session. The result owns the owner's bytes and must outlive the reference."""
+        cdef Py_ssize_t length = 0
+        with cython.critical_section(self):
+            memcpy(reference.digest, self.facts.digest, SESSILE_DIGEST_SIZE)
+            reference.handle = self.facts.handle
+            reference.rotates = self.facts.rotates
+            version[0] = self.facts.version
+            owner = self.owner_
+        reference.owner = NULL
+        if owner is not None:
+            reference.owner = <const uint8_t *>PyUnicode_AsUTF8AndSize(owner, &length)
+        reference.owner_length = <uint32_t>length
+        return owner
+
+    def _create(self, str id not None, owner, device, bytes fields not None, int64_t idle_ms, int64_t absolute_ms):
+        """Store this as a new session. False: the id is in use or retired, take another."""
+        cdef Table table = self.table
+        cdef sessile_content content
+        cdef sessile_session facts
+        cdef sessile_call call
+        cdef Py_ssize_t length
+        cdef const char *text = PyUnicode_AsUTF8AndSize(id, &length)
+        cdef sessile_status status
+        cdef sessile *opened
+        table.require_open()
+        fill_content(&content, owner, device, fields, idle_ms, absolute_ms)
+        sink = table.take_sink()
+        call.sink = sink_of(sink)
+        call.wait_ms = 0
+        status = sessile_create(table.table, &call, text, &content, &facts)
+        if status == SESSILE_WOULD_BLOCK:
+            call.wait_ms = table.wait_ms
+            opened = table.enter()
+            with nogil:
+                status = sessile_create(opened, &call, text, &content, &facts)
+            table.leave()
+        if status == SESSILE_OK:
+            self.fill(&facts, id, owner, device, fields)
+        table.give_back(sink)
+        if status != SESSILE_OK and status != SESSILE_EXISTS:
+            table.fail(status, self)
+        return status == SESSILE_OK
+
+    def _update(self, Record at not None, bytes fields not None, int64_t idle_ms, int64_t absolute_ms, bint touch):
+        """Store `fields` if the session is still at the version of `at`, a copy of it. False: it is not."""
+        cdef Table table = self.table
+        cdef sessile_content content
+        cdef sessile_reference reference
+        cdef sessile_session facts
+        cdef sessile_call call
+        cdef unsigned flags = SESSILE_TOUCH if touch else 0
+        cdef uint32_t version = 0
+        cdef sessile_status status
+        cdef sessile *opened
+        table.require_open()
+        fill_content(&content, None, None, fields, idle_ms, absolute_ms)
+        owner = at.refer(&reference, &version)
+        device = at._device
+        sink = table.take_sink()
+        call.sink = sink_of(sink)
+        call.wait_ms = 0
+        status = sessile_update(table.table, &call, &reference, version, flags, &content, &facts)
+        if status == SESSILE_WOULD_BLOCK:
+            call.wait_ms = table.wait_ms
+            opened = table.enter()
+            with nogil:
+                status = sessile_update(opened, &call, &reference, version, flags, &content, &facts)
+            table.leave()
+        if status == SESSILE_OK:
+            self.fill(&facts, table.forwarded_id(&facts) or at.id, owner, device, fields)
+        table.give_back(sink)
+        if status != SESSILE_OK and status != SESSILE_CHANGED:
+            self.refuse(status)
+        return status == SESSILE_OK
+
+    def _rotate(self, Record at not None, int how, str id not None, nonce, owner, device, bytes fields,
+                int64_t idle_ms, int64_t absolute_ms):
+        """Give the session a new id, if it is still at the version of `at`. OK, CHANGED or EXISTS.
+
+        With RENEW `fields`, owner and device are not looked at: they stay.
+        """
+        cdef Table table = self.table
+        cdef sessile_content content
+        cdef sessile_content *given = NULL
+        cdef sessile_reference reference
+        cdef sessile_session facts
+        cdef sessile_call call
+        cdef uint32_t version = 0
+        cdef Py_ssize_t length
+        cdef const char *text = PyUnicode_AsUTF8AndSize(id, &length)
+        cdef const uint8_t *random = NULL
+        cdef sessile_status status
+        cdef sessile *opened
+        table.require_open()
+        held = at.refer(&reference, &version)
+        if how == SESSILE_RENEW:
+            owner, device, fields = held, at._device, at._fields
+            random = <const uint8_t *>PyBytes_AS_STRING(nonce)
+        else:
+            fill_content(&content, owner, device, fields, idle_ms, absolute_ms)
+            given = &content
+        sink = table.take_sink()
+        call.sink = sink_of(sink)
+        call.wait_ms = table.wait_ms
+        opened = table.enter()
+        with nogil:
+            status = sessile_rotate(opened, &call, &reference, version, <sessile_rotation>how, text, random, given,
+                                    &facts)
+        table.leave()
+        if status == SESSILE_OK:
+            self.fill(&facts, id, owner, device, fields)
+        table.give_back(sink)
+        if status != SESSILE_OK and status != SESSILE_CHANGED and status != SESSILE_EXISTS:
+            self.refuse(status)
+        return <int>status
+
+    def _remove(self, int reason, Record at=None):
+        """End the session. False: it had ended already; with `at`: its version is no longer the one of that copy."""
+        cdef Table table = self.table
+        cdef sessile_reference reference
+        cdef sessile_call call
+        cdef uint32_t version = 0
+        cdef bint versioned
+        cdef sessile_status status
+        cdef sessile *opened
+        table.require_open()
+        held = (self if at is None else at).refer(&reference, &version)
+        sink = table.take_sink()
+        call.sink = sink_of(sink)
+        call.wait_ms = 0
+        status = remove_once(table.table, &call, &reference, at is not None, version, <sessile_reason>reason)
+        if status == SESSILE_WOULD_BLOCK:
+            call.wait_ms = table.wait_ms
+            versioned = at is not None
+            opened = table.enter()
+            with nogil:
+                status = remove_once(opened, &call, &reference, versioned, version, <sessile_reason>reason)
+            table.leave()
+        table.give_back(sink)
+        if status == SESSILE_GONE and at is not None:
+            self.refuse(status)
+        if status != SESSILE_OK and status != SESSILE_GONE and status != SESSILE_CHANGED:
+            table.fail(status, self)
+        return status == SESSILE_OK
+
+    def _reread(self, *, bint touch=False):
+        """A fresh copy of the stored session, renewals followed; its id is None unless it is a new one. None: it ended."""
+        cdef Table table = self.table
+        cdef sessile_reference reference
+        cdef sessile_session facts
+        cdef Block block
+        cdef uint32_t version = 0
+        cdef Record fresh = None
+        cdef int status
+        table.require_open()
+        held = self.refer(&reference, &version)
+        block_open(&block)
+        try:
+            status = table.find(NULL, 0, &reference, SESSILE_TOUCH if touch else 0, &facts, &block)
+            if status == SESSILE_OK:
+                fresh = Record.__new__(Record)
+                fresh.table = table
+                fresh.take(&facts, table.forwarded_id(&facts), block.bytes)
+            elif status == SESSILE_EXPIRED:
+                table.collect(facts.digest)
+            elif status != SESSILE_GONE and status != SESSILE_DAMAGED:
+                table.fail(status, self)
+        finally:
+            block_close(&block)
+        return fresh
+
+    def _probe(self):
+        """Whether the session is alive. Renews nothing and copies nothing."""
+        cdef Table table = self.table
+        cdef sessile_reference reference
+        cdef sessile_session facts
+        cdef uint32_t version = 0
+        cdef int status
+        table.require_open()
+        held = self.refer(&reference, &version)
+        status = table.find(NULL, 0, &reference, 0, &facts, NULL)
+        if status == SESSILE_EXPIRED:
+            table.collect(facts.digest)
+        elif status != SESSILE_OK and status != SESSILE_GONE and status != SESSILE_DAMAGED:
+            table.fail(status, self)
+        return status == SESSILE_OK
+
+    cdef inline int take(self, sessile_session *facts, object id, const uint8_t *data) except -1:
+        """Fill a new record from what C copied out: owner, device, fields, without gaps."""
+        self.facts = facts[0]
+        self.id_ = id
+        self.state_ = STATE_STORED
+        if facts.owner_length:
+            self.owner_ = text_of(data, facts.owner_length)
+            data += facts.owner_length
+        if facts.device_length:
+            self.device_ = PyBytes_FromStringAndSize(<const char *>data, facts.device_length)
+            data += facts.device_length
+        if facts.fields_length:
+            self.fields_ = PyBytes_FromStringAndSize(<const char *>data, facts.fields_length)
+        return 0
+
+    cdef int refuse(self, int status) except -1:
+        """Raise what `status` means; a session that turned out to have ended is ended here too."""
+        cdef sessile_session facts = self.facts
+        if status == SESSILE_GONE or status == SESSILE_EXPIRED or status == SESSILE_DAMAGED:
+            self._forget(ended=True)
+        if status == SESSILE_EXPIRED:
+            self.table.collect(facts.digest)
+        self.table.fail(status, self)
+        return -1
+
+
+cdef int fill_content(sessile_content *content, object owner, object device, bytes fields, int64_t idle_ms,
+                      int64_t absolute_ms) except -1:
+    """Point at the parts of a session; the caller holds them."""
+    cdef Py_ssize_t length = 0
+    memset(content, 0, sizeof(sessile_content))
+    if owner is not None:
+        content.owner = <const uint8_t *>PyUnicode_AsUTF8AndSize(owner, &length)
+        content.owner_length = <uint32_t>length
+    if device is not None:
+        content.device = <const uint8_t *>PyBytes_AS_STRING(device)
+        content.device_length = <uint32_t>PyBytes_GET_SIZE(device)
+    content.fields = <const uint8_t *>PyBytes_AS_STRING(fields)
+    content.fields_length = <uint32_t>PyBytes_GET_SIZE(fields)
+    content.idle_ms = idle_ms
+    content.absolute_ms = absolute_ms
+    return 0
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Table
+
+cdef class Table:
+    """The open table. A Store extends it; what begins with an underscore is between the two."""
+
+    cdef sessile *table             # NULL: never opened, or torn down
+    cdef int closed                 # read and written by flag_read and flag_write
+    cdef int inside                 # calls in progress that released the interpreter lock
+    cdef int64_t wait_ms
+    cdef double busy_timeout
+    cdef bint reporting
+    cdef size_t sink_size
+    cdef unsigned key_count
+    cdef list sinks                 # free ones; the ends of a list are taken and given back in one step
+    cdef object record_type         # a subclass of Record
+    cdef object path
+    cdef object __weakref__
+
+    def __cinit__(self):
+        self.closed = 1
+        self.sinks = []
+
+    def __dealloc__(self):
+        sessile_close(self.table)
+
+    def _open(self, *, record_type, path, bint must_exist, uint64_t capacity, uint64_t memory,
+              double anonymous_share, keys, policy, double busy_timeout, bint reporting):
+        """Make or attach to a table.
+
+        Args:
+            record_type: what `load` makes; a subclass of Record.
+            path: str, or None for a table of this process and the children that it forks.
+            keys: list of keys of ids, 64 bytes each; the first makes new ids.
+            policy: idle and absolute timeout of owned sessions, then of anonymous ones, in milliseconds; the cap of
+                sessions an owner (0: none); bytes of a session's fields at most.
+            busy_timeout: seconds to wait for a lock.
+            reporting: whether `_reported` wants to know which sessions ended.
+        """
+        cdef sessile_options options
+        cdef sessile_problem problem
+        cdef sessile *table = NULL
+        cdef sessile_status status
+        cdef bytes joined = b"".join(keys)
+        if not issubclass(record_type, Record) or self.table != NULL:
+            raise TypeError("a table is opened once, for a subclass of Record")
+        name = None if path is None else os.fsencode(path)
+        memset(&options, 0, sizeof(options))
+        memset(&problem, 0, sizeof(problem))
+        options.path = NULL if name is None else PyBytes_AS_STRING(name)
+        options.must_exist = must_exist
+        options.capacity = capacity
+        options.memory = memory
+        options.anonymous_share = anonymous_share
+        options.keys = <sessile_keys>PyBytes_AS_STRING(joined)
+        options.key_count = <unsigned>(PyBytes_GET_SIZE(joined) // SESSILE_KEY_SIZE)
+        fill_policy(&options.policy, policy)
+        with nogil:
+            status = sessile_open(&options, &table, &problem)
+        if status != SESSILE_OK:
+            error = error_of(status, path=path, problem=problem_facts(&problem))
+            if isinstance(error, OSError) and problem.error:
+                error.errno = problem.error
+            raise error
+        self.path = path
+        self.record_type = record_type
+        self.busy_timeout = busy_timeout
+        self.wait_ms = max(<int64_t>1, <int64_t>(busy_timeout * 1000))
+        self.reporting = reporting
+        self.key_count = options.key_count
+        self.sink_size = options.policy.fields_max + 16384
+        self.table = table
+        flag_write(&self.closed, 0)
+
+    # ---- the life of the table; see the top of this file ----
+
+    cdef inline int require_open(self) except -1:
+        if flag_read(&self.closed):
+            raise StoreClosed()
+        return 0
+
+    cdef inline sessile *enter(self) except NULL:
+        """Before the interpreter lock is released."""
+        self.require_open()
+        if not FREE_THREADED:
+            self.inside += 1
+        return self.table
+
+    cdef inline int leave(self) except -1:
+        """After it was taken again. The table may be gone from here on."""
+        if not FREE_THREADED:
+            self.inside -= 1
+            if self.inside == 0 and flag_read(&self.closed):
+                self.tear_down()
+        return 0
+
+    cdef int tear_down(self) except -1:
+        cdef sessile *table = self.table
+        self.table = NULL
+        with nogil:
+            sessile_close(table)
+        return 0
+
+    def close(self):
+        """Give up the table. Every later use of the store or of its sessions raises StoreClosed; a second close is fine.
+
+        A table without a path is gone with the last process that uses it. Calls of other threads that are in progress
+        end as they would have.
+        """
+        if flag_read(&self.closed):
+            return
+        flag_write(&self.closed, 1)
+        if not FREE_THREADED and self.inside == 0:
+            self.tear_down()
+
+    @property
+    def _closed(self):
+        return bool(flag_read(&self.closed))
+
+    # ---- failures and reports ----
+
+    cdef int fail(self, int status, Record record) except -1:
+        """Raise what `status` means."""
+        cdef sessile_problem problem
+        cdef sessile_stats stats
+        memset(&problem, 0, sizeof(problem))
+        memset(&stats, 0, sizeof(stats))
+        if not flag_read(&self.closed):
+            problem = c_problem(self.table)
+            c_stats(self.table, &stats)
+        raise error_of(
+            status,
+            handle=None if record is None else record.handle,
+            timeout=self.busy_timeout,
+            room=(stats.capacity, stats.sessions, stats.memory, stats.memory_used),
+            path=self.path,
+            problem=problem_facts(&problem),
+        )
+
+    cdef Sink take_sink(self):
+        if not self.reporting:
+            return None
+        try:
+            return self.sinks.pop()
+        except IndexError:
+            return Sink(self.sink_size)
+
+    cdef int give_back(self, Sink sink) except -1:
+        """After the operation, outside every lock: hand on what was reported."""
+        cdef list reports
+        if sink is None:
+            return 0
+        reports = sink.take()
+        if len(self.sinks) < SINKS_KEPT:
+            self.sinks.append(sink)
+        if reports:
+            self._reported(reports)
+        return self.tell_repairs()
+
+    cdef int tell_repairs(self) except -1:
+        """Hand on what this process repaired since it was last asked."""
+        cdef uint32_t recovered = 0
+        cdef uint32_t quarantined = 0
+        if not flag_read(&self.closed):
+            sessile_repairs(self.table, &recovered, &quarantined)
+        if recovered or quarantined:
+            self._repaired(recovered, quarantined)
+        return 0
+
+    def _reported(self, reports):
+        """Sessions ended: a list of (reason, handle, owner, fields or None, milliseconds). Must not raise."""
+        raise NotImplementedError
+
+    def _retired_presented(self, handle, theft):
+        """A retired id was presented. Must not raise."""
+        raise NotImplementedError
+
+    def _repaired(self, recovered, quarantined):
+        """So many shards were repaired, so many damaged records taken out. Must not raise."""
+        raise NotImplementedError
+
+    def _renewed_id(self, nonce, key_index):
+        """The id that a renewal with this nonce gives under one of the keys."""
+        raise NotImplementedError
+
+    # ---- one session ----
+
+    def load(self, id, *, bint touch=True):
+        """The session with this id, or None: unknown, expired, malformed, retired.
+
+        Takes well under a microsecond. An id that still forwards after a renewal gives the session; its `id` is then
+        the new one. Presenting an id that a renewal retired, after its drain, is a sign of theft: the session that it
+        led to ends, and the answer is None (LIF-10).
+
+        Args:
+            id: what the client sent; a str, or bytes. Anything else is malformed.
+            touch: whether this is a use of the session, which renews its idle deadline. What is later saved through a
+                session loaded with False does not renew it either.
+
+        Raises:
+            Busy: a lock stayed taken for longer than `busy_timeout`.
+            AttachError: this process, forked from the one that opened the store, could not attach to the table.
+            StoreClosed: the store was closed.
+        """
+        cdef sessile_session facts
+        cdef Block block
+        cdef Record record = None
+        cdef size_t length = 0
+        cdef const char *text = id_text(id, &length)
+        cdef int status
+        block_open(&block)
+        facts.handle = 0
+        status = self.find(text, length, NULL, SESSILE_PRESENT | SESSILE_TOUCH if touch else SESSILE_PRESENT, &facts,
+                           &block)
+        try:
+            if status == SESSILE_OK:
+                record = Record.__new__(self.record_type)
+                record.table = self
+                record.touches_ = touch
+                record.loaded_ = True
+                if not PyUnicode_CheckExact(id):
+                    id = PyUnicode_DecodeASCII(text, length, NULL)
+                if facts.flags & SESSILE_FORWARDED:
+                    id = self.forwarded_id(&facts) or id
+                record.take(&facts, id, block.bytes)
+        finally:
+            block_close(&block)
+        if status != SESSILE_OK and status != SESSILE_MISS:
+            self.missed(status, &facts)
+        return record
+
+    cdef int missed(self, int status, sessile_session *facts) except -1:
+        """What follows from an id that is no longer one."""
+        if status == SESSILE_EXPIRED:
+            self.collect(facts.digest)
+        elif status == SESSILE_RETIRED:
+            self._retired_presented(facts.handle, False)
+        elif status == SESSILE_THEFT:
+            self.end_theft(facts)
+        elif status != SESSILE_DAMAGED:
+            self.fail(status, None)
+        return 0
+
+    cdef int find(self, const char *id, size_t length, const sessile_reference *reference, unsigned flags,
+                  sessile_session *facts, Block *block) except -1:
+        """Load by id or read by reference, with a larger buffer or a wait where they are needed. Returns the status."""
+        cdef sessile_call call
+        cdef Sink sink = None
+        cdef sessile_status status
+        cdef sessile *opened
+        call.wait_ms = 0
+        call.sink = NULL
+        self.require_open()
+        status = find_once(self.table, &call, id, length, reference, flags, facts, block)
+        while status == SESSILE_WOULD_BLOCK or status == SESSILE_BUFFER:
+            if status == SESSILE_BUFFER:
+                block_grow(block, <size_t>facts.owner_length + facts.device_length + facts.fields_length)
+            sink = self.take_sink()
+            call.sink = sink_of(sink)
+            call.wait_ms = self.wait_ms
+            opened = self.enter()
+            with nogil:
+                status = find_once(opened, &call, id, length, reference, flags, facts, block)
+            self.leave()
+            self.give_back(sink)
+        if status == SESSILE_DAMAGED:
+            self.tell_repairs()
+        return status
+
+    cdef object forwarded_id(self, const sessile_session *facts):
+        """The id of the session after a renewal: the one derived from its nonce that has its digest.
+
+        None: it was not renewed since, or too long ago, or with a secret that is not known here.
+        """
+        cdef uint8_t digest[32]
+        cdef uint8_t difference
+        cdef unsigned key
+        cdef int place
+        if not facts.flags & SESSILE_FORWARDED:
+            return None
+        nonce = PyBytes_FromStringAndSize(<const char *>facts.nonce, SESSILE_NONCE_SIZE)
+        for key in range(self.key_count):
+            id = self._renewed_id(nonce, key)
+            self.require_open()
+            if sessile_digest(self.table, key, PyUnicode_AsUTF8AndSize(id, NULL), SESSILE_ID_LENGTH, digest):
+                difference = 0
+                for place in range(32):
+                    difference |= digest[place] ^ facts.digest[place]
+                if difference == 0:
+                    return id
+        return None
+
+    cdef int collect(self, const uint8_t *digest) except -1:
+        """End a session that is past a deadline, now that it was met. If its lock is taken somebody else will."""
+        cdef sessile_call call
+        cdef sessile_status status
+        sink = self.take_sink()
+        call.sink = sink_of(sink)
+        call.wait_ms = 0
+        self.require_open()
+        status = sessile_collect(self.table, &call, digest)
+        self.give_back(sink)
+        if status == SESSILE_DETACHED:
+            self.fail(status, None)
+        return 0
+
+    cdef int end_theft(self, const sessile_session *facts) except -1:
+        """A retired id of an owned session was presented after its drain: end that session."""
+        cdef sessile_call call
+        cdef sessile_status status
+        cdef uint64_t handle = 0
+        cdef uint8_t digest[32]
+        cdef sessile *opened
+        memcpy(digest, facts.digest, SESSILE_DIGEST_SIZE)
+        sink = self.take_sink()
+        call.sink = sink_of(sink)
+        call.wait_ms = self.wait_ms
+        opened = self.enter()
+        with nogil:
+            status = sessile_end_theft(opened, &call, digest, &handle)
+        self.leave()
+        self.give_back(sink)
+        if status != SESSILE_OK and status != SESSILE_GONE:
+            self.fail(status, None)
+        self._retired_presented(handle or facts.handle, True)
+        return 0
+
+    def _blank(self):
+        """A session that is not stored."""
+        cdef Record record = Record.__new__(self.record_type)
+        self.require_open()
+        record.table = self
+        return record
+
+    # ---- owners and all ----
+
+    def _list(self, owner, uint32_t shard):
+        """An owner's sessions, or with None those of a shard: (handle, owner, device, created, last used, nearer
+        deadline), the times in milliseconds."""
+        cdef sessile_call call
+        cdef sessile_status status
+        cdef Py_ssize_t owner_length = 0
+        cdef const uint8_t *text = NULL
+        cdef uint64_t count = 0
+        cdef size_t length = 0
+        cdef size_t size = LIST_SIZE
+        cdef uint8_t *buffer = NULL
+        cdef sessile *opened
+        if owner is not None:
+            text = <const uint8_t *>PyUnicode_AsUTF8AndSize(owner, &owner_length)
+        call.sink = NULL
+        call.wait_ms = self.wait_ms
+        try:
+            while True:
+                PyMem_RawFree(buffer)
+                buffer = <uint8_t *>PyMem_RawMalloc(size)
+                if buffer == NULL:
+                    raise MemoryError()
+                opened = self.enter()
+                with nogil:
+                    if text != NULL:
+                        status = sessile_owner_list(opened, &call, text, <uint32_t>owner_length, buffer, size, &count,
+                                                    &length)
+                    else:
+                        status = sessile_scan(opened, &call, shard, buffer, size, &count, &length)
+                self.leave()
+                if status == SESSILE_OK:
+                    return listed(buffer, count)
+                if status != SESSILE_BUFFER:
+                    self.fail(status, None)
+                # Others add meanwhile: a quarter more, so that this ends.
+                size = length + length // 4
+        finally:
+            PyMem_RawFree(buffer)
+
+    def _revoke(self, str owner not None, uint64_t keep, uint64_t only):
+        """End an owner's sessions: but for the one with handle `keep`, or only the one with handle `only`; 0: none."""
+        cdef sessile_call call
+        cdef sessile_status status
+        cdef Py_ssize_t length = 0
+        cdef const uint8_t *text = <const uint8_t *>PyUnicode_AsUTF8AndSize(owner, &length)
+        cdef uint64_t count = 0
+        cdef sessile *opened
+        self.require_open()
+        sink = self.take_sink()
+        call.sink = sink_of(sink)
+        call.wait_ms = self.wait_ms
+        opened = self.enter()
+        with nogil:
+            status = sessile_owner_revoke(opened, &call, text, <uint32_t>length, keep, only, &count)
+        self.leave()
+        self.give_back(sink)
+        if status != SESSILE_OK:
+            self.fail(status, None)
+        return count
+
+    def _revoke_all(self):
+        cdef sessile_status status
+        cdef uint64_t count = 0
+        cdef sessile *opened = self.enter()
+        with nogil:
+            status = sessile_revoke_all(opened, &count)
+        self.leave()
+        if status != SESSILE_OK:
+            self.fail(status, None)
+        return count
+
+    def _sweep(self, uint64_t budget):
+        cdef sessile_call call
+        cdef sessile_status status
+        cdef uint64_t count = 0
+        cdef sessile *opened
+        self.require_open()
+        sink = self.take_sink()
+        call.sink = sink_of(sink)
+        call.wait_ms = self.wait_ms
+        opened = self.enter()
+        with nogil:
+            status = sessile_sweep(opened, &call, budget, &count)
+        self.leave()
+        self.give_back(sink)
+        if status != SESSILE_OK:
+            self.fail(status, None)
+        return count
+
+    def _check(self, bint repair):
+        """Every broken invariant, a line each."""
+        cdef sessile_call call
+        cdef sessile_status status
+        cdef Findings findings
+        cdef uint64_t count = 0
+        cdef sessile *opened
+        memset(&findings, 0, sizeof(findings))
+        self.require_open()
+        sink = self.take_sink()
+        call.sink = sink_of(sink)
+        call.wait_ms = self.wait_ms
+        opened = self.enter()
+        with nogil:
+            status = sessile_check(opened, &call, repair, add_finding, &findings, &count)
+        self.leave()
+        try:
+            lines = PyBytes_FromStringAndSize(findings.text, findings.used).split(b"\0") if findings.used else [b""]
+        finally:
+            PyMem_RawFree(findings.text)
+        self.give_back(sink)
+        if status != SESSILE_OK:
+            self.fail(status, None)
+        lines.pop()
+        return [line.decode("utf-8", "backslashreplace") for line in lines]
+
+    # ---- facts, clock, policy ----
+
+    def _stats(self):
+        """The counters of `sessile.Stats` in its order, then the number of attached processes."""
+        cdef sessile_stats stats
+        self.require_open()
+        c_stats(self.table, &stats)
+        return (
+            stats.sessions, stats.anonymous, stats.owned, stats.capacity, stats.memory_used, stats.memory,
+            stats.loads, stats.misses, stats.malformed, stats.created, stats.expired, stats.evicted, stats.revoked,
+            stats.full, stats.recoveries, stats.quarantined, stats.processes,
+        )
+
+    def _facts(self):
+        """capacity, memory, shards, and whether this very process made the table."""
+        cdef sessile_facts facts
+        self.require_open()
+        facts = c_facts(self.table)
+        return facts.capacity, facts.memory, facts.shards, bool(facts.created_here)
+
+    def _now(self):
+        """Milliseconds of the table's clock."""
+        self.require_open()
+        return sessile_now(self.table)
+
+    def _advance(self, int64_t milliseconds):
+        self.require_open()
+        sessile_advance(self.table, milliseconds)
+
+
+cdef inline sessile_status find_once(sessile *table, const sessile_call *call, const char *id, size_t length,
+                                     const sessile_reference *reference, unsigned flags, sessile_session *facts,
+                                     Block *block) noexcept nogil:
+    cdef uint8_t *buffer = NULL if block == NULL else block.bytes
+    cdef size_t capacity = 0 if block == NULL else block.capacity
+    if reference == NULL:
+        return sessile_load(table, call, id, length, flags, facts, buffer, capacity)
+    return sessile_read(table, call, reference, flags, facts, buffer, capacity)
+
+
+cdef inline sessile_status remove_once(sessile *table, const sessile_call *call, const sessile_reference *reference,
+                                       bint versioned, uint32_t version, sessile_reason reason) noexcept nogil:
+    if versioned:
+        return sessile_remove_version(table, call, reference, version, reason)
+    return sessile_remove(table, call, reference, reason)
+
+
+cdef list listed(const uint8_t *buffer, uint64_t count):
+    cdef const sessile_session *facts
+    cdef const uint8_t *text
+    cdef list found = []
+    cdef uint64_t _
+    for _ in range(count):
+        facts = <const sessile_session *>buffer
+        text = <const uint8_t *>(facts + 1)
+        found.append((
+            "%016x" % facts.handle,
+            text_of(text, facts.owner_length) if facts.owner_length else None,
+            PyBytes_FromStringAndSize(<const char *>text + facts.owner_length, facts.device_length)
+            if facts.device_length else None,
+            facts.created_ms,
+            facts.last_used_ms,
+            min(facts.idle_deadline_ms, facts.absolute_deadline_ms),
+        ))
+        buffer += (sizeof(sessile_session) + facts.owner_length + facts.device_length + 7) & ~<size_t>7
+    return found
+
+
+cdef int fill_policy(sessile_policy *policy, given) except -1:
+    (policy.owned_idle_ms, policy.owned_absolute_ms, policy.anonymous_idle_ms, policy.anonymous_absolute_ms,
+     policy.sessions_per_owner, policy.fields_max) = given
+    return 0
+
+
+cdef tuple problem_facts(const sessile_problem *problem):
+    operation = None if problem.operation == NULL else problem.operation.decode("ascii", "replace")
+    return problem.error, operation, problem.wanted, problem.found

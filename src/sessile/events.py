@@ -1,0 +1,63 @@
+"""What happens to sessions, told to `on_event`.
+
+An event is raised at most once on a host, in the thread that did or found what it tells of, after the
+operation and outside every lock. It names sessions by handle and never carries an id (DET-01, DET-05,
+SID-10).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from sessile.codec import decode_fields
+
+__all__ = ["Event", "EventKind", "EventReason"]
+
+EventKind = Literal[
+    "created",
+    "login",
+    "rotated",
+    "ended",
+    "retired_id",
+    "duplicate_cookie",
+    "late_save",
+    "store_full",
+    "snapshot_failed",
+    "csrf_refused",
+    "recovered",
+    "quarantined",
+    "table_lost",
+]
+
+EventReason = Literal["logout", "destroyed", "idle", "absolute", "evicted", "revoked", "theft", "late"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened.
+
+    Attributes:
+        kind: what happened. `ended`: a session ended, see `reason`. `retired_id`: an id was presented that a
+            rotation had retired; `reason` is "late" (moments ago, or of an anonymous session) or "theft"
+            (that session was ended). `recovered`: a part of the table was repaired after the death of a
+            process. `quarantined`: a damaged record was taken out.
+        handle: of the session, 16 hexadecimal digits; None where no single session is concerned or it is
+            unknown.
+        owner: of the session; None for an anonymous one, and where it is not known.
+        reason: why, for `ended` and `retired_id`.
+        at: when, by the wall clock, aware, UTC.
+    """
+
+    kind: EventKind
+    handle: str | None
+    owner: str | None
+    _data: dict[str, Any] | bytes | None = field(repr=False)
+    reason: EventReason | None
+    at: datetime
+
+    @property
+    def data(self) -> dict[str, Any] | None:
+        """The last fields of a session that ended, decoded anew each time; None where they are not known."""
+        return decode_fields(self._data) if isinstance(self._data, bytes) else self._data
