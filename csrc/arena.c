@@ -455,9 +455,8 @@ static void count_units(struct arena *arena, enum arena_pool pool, uint32_t by)
 static enum arena_answer lend(struct arena *arena, struct page_lists *lists, uint32_t holder, enum arena_pool pool,
                               uint32_t class, uint32_t units, int purpose)
 {
-    struct lock_watch watch;
     if (lock_take(&arena->header->pool_lock, arena_me(arena), LOCK_POOL, purpose & ARENA_NO_WAIT ? 0 : POOL_WAIT_MS,
-                  arena_watch(arena, &watch)) != SESSILE_OK)
+                  &arena->watch) != SESSILE_OK)
         return ARENA_BUSY;
     uint32_t unit = 0;
     enum arena_answer answer = find_units(arena, pool, units, purpose, &unit);

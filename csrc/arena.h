@@ -112,6 +112,7 @@ struct arena {
         struct system_identity identity;
     } home;
     struct process process;
+    struct lock_watch watch;              /* told after each slice of a wait for any lock of the table */
 };
 
 enum arena_answer {
@@ -191,9 +192,6 @@ struct check {
 __attribute__((format(printf, 2, 3))) void check_finding(struct check *check, const char *format, ...);
 void arena_check_holder(const struct arena *arena, const struct page_lists *lists, uint32_t holder, struct check *check);
 void arena_check_units(struct arena *arena, struct check *check);
-
-/* Told after each slice of a wait for any lock of the table: reaps the owner if it is dead. */
-extern const struct lock_watch *arena_watch(struct arena *arena, struct lock_watch *watch);
 
 /* Bytes of the slots that hold something. */
 uint64_t arena_bytes_used(const struct geometry *geometry, const struct page_lists *lists);

@@ -348,10 +348,9 @@ static enum sessile_status check_stripe(struct sessile *table, uint32_t number, 
 static enum sessile_status check_pool(struct sessile *table, const struct sessile_call *call, bool repair,
                                       struct check *check)
 {
-    struct lock_watch watch;
     struct lock *lock = &table->arena.header->pool_lock;
     enum sessile_status status = lock_take(lock, arena_me(&table->arena), LOCK_POOL, call->wait_ms,
-                                           arena_watch(&table->arena, &watch));
+                                           &table->arena.watch);
     if (status != SESSILE_OK)
         return status;
     uint64_t before = check->findings;

@@ -64,12 +64,6 @@ static void waited(void *context, uint32_t word)
         process_reap(&arena->process, lock_owner_slot(word));
 }
 
-const struct lock_watch *arena_watch(struct arena *arena, struct lock_watch *watch)
-{
-    *watch = (struct lock_watch){.waited = waited, .context = arena};
-    return watch;
-}
-
 /* With nobody else attached: repairs whatever the dead left, so that the first requests need not. */
 static void settle(struct sessile *table)
 {
@@ -259,6 +253,7 @@ static enum sessile_status map(struct sessile *table, const struct home_file *fi
     arena->process.slots = (struct process_slot *)(void *)(arena->base + arena->geometry.processes);
     arena->process.take_over = take_over;
     arena->process.context = table;
+    arena->watch = (struct lock_watch){.waited = waited, .context = arena};
     void *page;
     status = system_wiped_page(&page);
     if (status < 0)

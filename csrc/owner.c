@@ -94,14 +94,13 @@ static void reset(struct stripe_hold *hold, uint32_t epoch)
 enum sessile_status stripe_enter(struct sessile *table, uint32_t number, int64_t wait_ms, struct stripe_hold *hold)
 {
     struct stripe *stripe = stripe_at(table, number);
-    struct lock_watch watch;
     uint32_t me = arena_me(&table->arena);
     if (me == 0) {
         if (process_attach(&table->arena.process) != SESSILE_OK)
             return SESSILE_DETACHED;
         me = arena_me(&table->arena);
     }
-    enum sessile_status status = lock_take(&stripe->lock, me, LOCK_STRIPE, wait_ms, arena_watch(&table->arena, &watch));
+    enum sessile_status status = lock_take(&stripe->lock, me, LOCK_STRIPE, wait_ms, &table->arena.watch);
     if (status != SESSILE_OK)
         return status;
     *hold = (struct stripe_hold){.table = table, .stripe = stripe, .number = number};
@@ -409,7 +408,7 @@ static enum verdict verify(struct walk *walk, uint64_t prefix)
         uint8_t digest[32];
         memcpy(digest, record->digest, sizeof digest);
         shard_leave(&hold);
-        enum sessile_status settled = rotation_settle(table, digest, walk->call->wait_ms);
+        enum sessile_status settled = succession_settle(table, digest, walk->call->wait_ms);
         if (settled == SESSILE_GONE)
             return VERDICT_STALE;
         if (settled != SESSILE_OK) {

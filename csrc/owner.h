@@ -21,7 +21,7 @@
 #ifndef SESSILE_OWNER_H
 #define SESSILE_OWNER_H
 
-#include "shard.h"
+#include "succession.h"
 
 struct owner_entry {
     _Atomic uint64_t key[2];
@@ -107,10 +107,5 @@ static inline struct stripe *stripe_at(const struct sessile *table, uint32_t num
     return (struct stripe *)(void *)(table->arena.base + table->arena.geometry.stripes_at +
                                      (uint64_t)number * ARENA_STRIPE_SIZE);
 }
-
-/* Decides what a PENDING record is: promotes it when its parent is RETIRED and names it; drops it when it is due and its
- * parent is not. OK: it is a SESSION now; GONE; CHANGED: undecided, its rotation is under way. No shard held.
- * (rotation.c; here because a walk meets such records.) */
-SESSILE_CHECKED enum sessile_status rotation_settle(struct sessile *table, const uint8_t digest[32], int64_t wait_ms);
 
 #endif

@@ -29,7 +29,7 @@ void room_settle(struct sessile *table, const struct deferred *deferred, int64_t
         const uint8_t *digest = deferred->records[i].digest;
         if (deferred->records[i].kind == RECORD_RETIRED)
             retire_collect(table, digest, wait_ms);
-        else if (rotation_settle(table, digest, wait_ms) != SESSILE_OK)
+        else if (succession_settle(table, digest, wait_ms) != SESSILE_OK)
             continue;    /* it stays filed, and comes back */
     }
 }
@@ -90,7 +90,7 @@ static void retire_collect(struct sessile *table, const uint8_t digest[32], int6
     shard_leave(&hold);
     if (!is_retired)
         return;
-    enum sessile_status settled = rotation_settle(table, retired.child, wait_ms);
+    enum sessile_status settled = succession_settle(table, retired.child, wait_ms);
     if (settled != SESSILE_OK && settled != SESSILE_GONE)
         return;
     if (shard_enter(table, shard_number(table, digest), wait_ms, &hold) != SESSILE_OK)

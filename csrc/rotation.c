@@ -6,215 +6,14 @@
  *              else lock B: remove the child
  *   3  lock B: PENDING becomes SESSION
  *
- * T1  PENDING is valid if and only if the record of its parent is RETIRED and names it. So at every instant exactly one
- *     of parent and child is valid, whoever is killed or stopped wherever.
- * T2  A due PENDING is dropped only after its parent was read, under lock A, at or after the due time; step 2 reads the
- *     clock under the same lock, so that no commit can follow.
- * T3  A RETIRED record is removed only after its child was looked up and, if PENDING, promoted (room.c).
+ * T1, T2, T3 and T5, about the two records between the steps, are in succession.h.
  * T4  The stripe's lock is held to the end of step 3: else a sweep or a revocation drops the reference of a child that is
  *     about to be committed, and a live session is neither listed nor revocable.
- * T5  First presentation of a renewed id: drain_until is set in the parent, then proven in the child. In the other order a
- *     kill between the two would let the old id forward for good.
  *
  * An id retired by log-in or rotation is dead at once. One retired by a renewal forwards until the child's id was
  * presented, then for a drain of ten seconds. Dead ones are kept for ten minutes to tell a theft, unless anonymous.
  */
 #include "table.h"
-
-bool rotation_is_renewal(const struct retired *retired)
-{
-    uint8_t any = 0;
-    for (size_t i = 0; i < sizeof retired->nonce; i++)
-        any |= retired->nonce[i];
-    return any != 0;
-}
-
-bool rotation_forwards(const struct retired *retired, int64_t now)
-{
-    return rotation_is_renewal(retired) && (retired->drain_until_ms == 0 || now < (int64_t)retired->drain_until_ms);
-}
-
-/* ---- PENDING ---- */
-
-static const uint8_t *parent_of(const struct record *record)
-{
-    return record->terms & RECORD_HAS_PARENT && record_payload_length(record->lengths) >= 32 ? record->payload : NULL;
-}
-
-/* PENDING to SESSION, an ordinary update. The parent is kept only while it forwards. */
-static bool promote(struct sessile *table, const uint8_t digest[32], const uint8_t parent[32], bool forwarding,
-                    int64_t wait_ms, enum sessile_status *status)
-{
-    struct hold hold;
-    struct record *record;
-    struct image image;
-    size_t needed = 0;
-    image_begin(&image);
-    for (;;) {
-        *status = shard_enter(table, shard_number(table, digest), wait_ms, &hold);
-        if (*status != SESSILE_OK)
-            break;
-        uint32_t slot = shard_find(&hold, digest, &record);
-        bool pending = slot != 0 && record_kind(record->terms) == RECORD_PENDING && parent_of(record) &&
-                       digest_equal(parent_of(record), parent);
-        if (!pending) {
-            *status = slot != 0 && record_kind(record->terms) != RECORD_PENDING ? SESSILE_OK : SESSILE_GONE;
-            shard_leave(&hold);
-            break;
-        }
-        *status = shard_copy(&hold, record, &image, &needed);
-        if (*status == SESSILE_OK) {
-            struct record *child = image.record;
-            child->terms = (child->terms & ~((uint64_t)7 << 44)) | (uint64_t)RECORD_SESSION << 44;
-            if (!forwarding) {
-                uint32_t length = record_payload_length(child->lengths) - 32;
-                memmove(child->payload, child->payload + 32, length);
-                child->terms &= ~RECORD_HAS_PARENT;
-                child->lengths = record_lengths(length, record_owner_length(child->lengths),
-                                                record_rotates(child->lengths));
-            }
-            /* Without a spare slot it stays PENDING, which is as valid. */
-            if (shard_replace(&hold, slot, child, ARENA_ANY_CLASS | ARENA_NO_WAIT) != SHARD_OK)
-                *status = SESSILE_CHANGED;
-        }
-        shard_leave(&hold);
-        if (*status != SESSILE_BUFFER)
-            break;
-        if (!image_grow(&image, needed)) {
-            *status = SESSILE_NO_MEMORY;
-            break;
-        }
-    }
-    image_end(&image);
-    return *status == SESSILE_OK;
-}
-
-struct pending {
-    uint8_t parent[32];
-    int64_t due_ms;
-};
-
-static enum sessile_status read_pending(struct sessile *table, const uint8_t digest[32], int64_t wait_ms,
-                                        struct pending *pending)
-{
-    struct hold hold;
-    struct record *record;
-    enum sessile_status status = shard_enter(table, shard_number(table, digest), wait_ms, &hold);
-    if (status != SESSILE_OK)
-        return status;
-    status = SESSILE_GONE;
-    if (shard_find(&hold, digest, &record) != 0) {
-        status = SESSILE_OK;
-        if (record_kind(record->terms) == RECORD_PENDING && parent_of(record)) {
-            memcpy(pending->parent, parent_of(record), 32);
-            pending->due_ms = ((int64_t)record->issued_s + SHARD_PENDING_S + 1) * 1000;
-            status = SESSILE_CHANGED;
-        }
-    }
-    shard_leave(&hold);
-    return status;
-}
-
-static void drop_pending(struct sessile *table, const uint8_t digest[32], const uint8_t parent[32], int64_t wait_ms)
-{
-    struct hold hold;
-    struct record *record;
-    if (shard_enter(table, shard_number(table, digest), wait_ms, &hold) != SESSILE_OK)
-        return;
-    uint32_t slot = shard_find(&hold, digest, &record);
-    if (slot != 0 && record_kind(record->terms) == RECORD_PENDING && parent_of(record) &&
-        digest_equal(parent_of(record), parent))
-        shard_remove(&hold, slot);
-    shard_leave(&hold);
-}
-
-enum sessile_status rotation_settle(struct sessile *table, const uint8_t digest[32], int64_t wait_ms)
-{
-    struct pending pending;
-    enum sessile_status status = read_pending(table, digest, wait_ms, &pending);
-    if (status != SESSILE_CHANGED)
-        return status;    /* OK: it is no PENDING; GONE */
-    struct hold hold;
-    struct record *record;
-    struct retired retired;
-    status = shard_enter(table, shard_number(table, pending.parent), wait_ms, &hold);
-    if (status != SESSILE_OK)
-        return status;
-    bool committed = shard_find(&hold, pending.parent, &record) != 0 && record_kind(record->terms) == RECORD_RETIRED;
-    if (committed) {
-        memcpy(&retired, record->payload, sizeof retired);
-        committed = digest_equal(retired.child, digest);
-    }
-    bool due = hold.now >= pending.due_ms;    /* read under lock A (T2) */
-    shard_leave(&hold);
-    if (committed) {
-        promote(table, digest, pending.parent, rotation_is_renewal(&retired), wait_ms, &status);
-        return status;
-    }
-    if (!due)
-        return SESSILE_CHANGED;
-    drop_pending(table, digest, pending.parent, wait_ms);
-    return SESSILE_GONE;
-}
-
-/* ---- after a renewal ---- */
-
-/* A RETIRED record of `parent` that names `child`, in a held shard. */
-static uint32_t find_retired(struct hold *hold, const uint8_t parent[32], const uint8_t child[32], struct record **record,
-                             struct retired *retired)
-{
-    uint32_t slot = shard_find(hold, parent, record);
-    if (slot == 0 || record_kind((*record)->terms) != RECORD_RETIRED)
-        return 0;
-    memcpy(retired, (*record)->payload, sizeof *retired);
-    return digest_equal(retired->child, child) ? slot : 0;
-}
-
-bool rotation_first(struct sessile *table, const struct sessile_call *call, const uint8_t parent[32], const uint8_t child[32])
-{
-    struct hold hold;
-    struct record *record;
-    struct retired retired;
-    struct image image;
-    size_t needed;
-    if (shard_enter(table, shard_number(table, parent), call->wait_ms, &hold) != SESSILE_OK)
-        return false;
-    image_begin(&image);
-    uint32_t slot = find_retired(&hold, parent, child, &record, &retired);
-    bool done = true;
-    if (slot != 0 && rotation_is_renewal(&retired) && retired.drain_until_ms == 0) {
-        retired.drain_until_ms = (uint64_t)(hold.now + SHARD_DRAIN_MS);
-        done = shard_copy(&hold, record, &image, &needed) == SESSILE_OK;
-        memcpy(image.record->payload, &retired, sizeof retired);
-        image.record->terms = (image.record->terms & ~RECORD_TIME_MASK) |
-                              (uint64_t)(hold.now + SHARD_DRAIN_MS + SHARD_RETIRED_MS);
-        /* Not done for want of a slot: the next presentation tries again. */
-        done = done && shard_replace(&hold, slot, image.record, ARENA_ANY_CLASS | ARENA_NO_WAIT) == SHARD_OK;
-    }
-    shard_leave(&hold);
-    if (!done || shard_enter(table, shard_number(table, child), call->wait_ms, &hold) != SESSILE_OK)
-        return false;
-    slot = shard_find(&hold, child, &record);
-    done = slot != 0 && record_kind(record->terms) == RECORD_SESSION && !record_is_proven(record);
-    if (done)
-        atomic_fetch_or(&record->used, RECORD_PROVEN);
-    shard_leave(&hold);
-    return done;
-}
-
-void rotation_forget(struct sessile *table, const struct sessile_call *call, const uint8_t parent[32],
-                     const uint8_t child[32])
-{
-    struct hold hold;
-    struct record *record;
-    struct retired retired;
-    if (shard_enter(table, shard_number(table, parent), call->wait_ms, &hold) != SESSILE_OK)
-        return;    /* it stays until its own deadline, and leads to nothing */
-    uint32_t slot = find_retired(&hold, parent, child, &record, &retired);
-    if (slot != 0 && rotation_forwards(&retired, hold.now))
-        shard_remove(&hold, slot);
-    shard_leave(&hold);
-}
 
 /* ---- rotate ---- */
 
@@ -347,7 +146,7 @@ static bool retire(struct rotation *rotation, struct refusal *refusal)
 
 static void drop_child(struct rotation *rotation)
 {
-    drop_pending(rotation->table, rotation->child, rotation->parent, rotation->call->wait_ms);
+    succession_drop(rotation->table, rotation->child, rotation->parent, rotation->call->wait_ms);
 }
 
 /* One try of all steps. */
@@ -361,7 +160,7 @@ static bool attempt(struct rotation *rotation, struct refusal *refusal)
     if (added && !committed)
         drop_child(rotation);
     if (committed)
-        promote(rotation->table, rotation->child, rotation->parent, rotation->how == SESSILE_RENEW,
+        succession_promote(rotation->table, rotation->child, rotation->parent, rotation->how == SESSILE_RENEW,
                 rotation->call->wait_ms, &rotation->promoted);
     if (rotation->striped && committed)
         owner_leave(&rotation->stripe);
@@ -380,7 +179,7 @@ static void forget_anonymous(const struct rotation *rotation)
         shard_enter(rotation->table, shard_number(rotation->table, rotation->parent), rotation->call->wait_ms, &hold) !=
             SESSILE_OK)
         return;
-    uint32_t slot = find_retired(&hold, rotation->parent, rotation->child, &record, &retired);
+    uint32_t slot = succession_find(&hold, rotation->parent, rotation->child, &record, &retired);
     if (slot != 0)
         shard_remove(&hold, slot);
     shard_leave(&hold);
@@ -553,7 +352,7 @@ enum sessile_status sessile_end_theft(struct sessile *table, const struct sessil
     for (unsigned hop = 0; hop < TABLE_HOPS; hop++) {
         struct hold hold;
         struct record *record;
-        enum sessile_status settled = rotation_settle(table, next, call->wait_ms);
+        enum sessile_status settled = succession_settle(table, next, call->wait_ms);
         if (settled == SESSILE_BUSY || settled == SESSILE_DETACHED)
             return settled;
         enum sessile_status status = shard_enter(table, shard_number(table, next), call->wait_ms, &hold);

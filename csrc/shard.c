@@ -306,8 +306,7 @@ enum sessile_status shard_enter(struct sessile *table, uint32_t number, int64_t 
         me = arena_me(&table->arena);
     }
     if (!lock_try(&shard->lock, me, LOCK_SHARD)) {
-        struct lock_watch watch;
-        enum sessile_status status = lock_take(&shard->lock, me, LOCK_SHARD, wait_ms, arena_watch(&table->arena, &watch));
+        enum sessile_status status = lock_take(&shard->lock, me, LOCK_SHARD, wait_ms, &table->arena.watch);
         if (status != SESSILE_OK)
             return status;
     }

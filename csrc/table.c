@@ -140,6 +140,8 @@ struct lookup {
     unsigned flags;
     uint8_t digest[32];
     struct image image;
+    const uint8_t *buffer;         /* the caller's; NULL: facts only */
+    size_t capacity;
     int64_t now;
     uint64_t handle;               /* of a record that is due */
     bool last_key;                 /* a miss is a miss */
@@ -163,6 +165,14 @@ static void touch(struct record *record, int64_t now, unsigned flags)
 static void count(_Atomic uint64_t *figure)
 {
     atomic_store_explicit(figure, atomic_load_explicit(figure, memory_order_relaxed) + 1, memory_order_relaxed);
+}
+
+/* Does the copy fit the caller's buffer? Else nothing is to be changed: the call is repeated. */
+static bool fits(const struct lookup *lookup)
+{
+    struct record_parts parts;
+    return !lookup->buffer || !record_own_parts(lookup->image.record, &parts) ||
+           (size_t)parts.owner_length + parts.device_length + parts.fields_length <= lookup->capacity;
 }
 
 /* Looks a digest up once: a copy of whatever record is there. OK, MISS, EXPIRED, and what shard_enter(), shard_copy() say. */
@@ -189,11 +199,15 @@ static enum sessile_status copy_once(struct lookup *lookup, size_t *needed)
             status = SESSILE_EXPIRED;
         } else {
             lookup->first = kind == RECORD_SESSION && !record_is_proven(record);
-            if (kind == RECORD_SESSION || (kind == RECORD_RETIRED && !dead))
-                touch(record, hold.now, kind == RECORD_SESSION ? lookup->flags : lookup->flags & SESSILE_TOUCH);
             status = shard_copy(&hold, record, &lookup->image, needed);
-            if (status == SESSILE_OK && kind == RECORD_SESSION)
+            if (status == SESSILE_OK && kind == RECORD_SESSION && fits(lookup)) {
+                touch(record, hold.now, lookup->flags);
+                atomic_store_explicit(&lookup->image.record->used, atomic_load_explicit(&record->used, memory_order_relaxed),
+                                      memory_order_relaxed);
                 count(&hold.shard->loads);
+            } else if (status == SESSILE_OK && kind == RECORD_RETIRED && !dead) {
+                touch(record, hold.now, lookup->flags & SESSILE_TOUCH);
+            }
         }
     }
     if (status == SESSILE_MISS && lookup->last_key)
@@ -249,14 +263,14 @@ static enum sessile_status resolve(struct lookup *lookup, struct sessile_session
         if (kind == RECORD_SESSION)
             return SESSILE_OK;
         if (kind == RECORD_PENDING) {
-            status = rotation_settle(lookup->table, lookup->digest, lookup->call->wait_ms);
+            status = succession_settle(lookup->table, lookup->digest, lookup->call->wait_ms);
             if (status != SESSILE_OK)
                 return status == SESSILE_GONE || status == SESSILE_CHANGED ? SESSILE_MISS : status;
             continue;
         }
         struct retired retired;
         memcpy(&retired, record->payload, sizeof retired);
-        if (!rotation_forwards(&retired, lookup->now)) {
+        if (!succession_forwards(&retired, lookup->now)) {
             memcpy(session->digest, lookup->digest, 32);
             session->handle = record->handle;
             return *forwarded ? SESSILE_MISS : retired_verdict(lookup, &retired);
@@ -287,7 +301,7 @@ static enum sessile_status load_digest(struct lookup *lookup, struct sessile_ses
     else if (present && lookup->first && status == SESSILE_OK) {
         const struct record *record = lookup->image.record;
         bool renewed = record->terms & RECORD_HAS_PARENT && record_payload_length(record->lengths) >= 32;
-        if (!renewed || rotation_first(lookup->table, lookup->call, record->payload, lookup->digest))
+        if (!renewed || succession_first(lookup->table, lookup->call, record->payload, lookup->digest))
             session->flags |= SESSILE_FIRST | SESSILE_PROVEN;
     }
     return status;
@@ -304,6 +318,8 @@ enum sessile_status sessile_load(struct sessile *table, const struct sessile_cal
     }
     lookup.table = table;
     lookup.call = call;
+    lookup.buffer = buffer;
+    lookup.capacity = capacity;
     image_begin(&lookup.image);
     unsigned key = 0;
     for (; key < table->key_count; key++) {
@@ -386,10 +402,10 @@ static enum sessile_status locate_once(struct sessile *table, const struct sessi
         memcpy(&retired, located->record->payload, sizeof retired);
     shard_leave(&located->hold);
     if (kind == RECORD_PENDING) {
-        status = rotation_settle(table, digest, call->wait_ms);
+        status = succession_settle(table, digest, call->wait_ms);
         return status == SESSILE_OK ? SESSILE_CHANGED : status == SESSILE_CHANGED ? SESSILE_GONE : status;
     }
-    if (!rotation_is_renewal(&retired))
+    if (!succession_is_renewal(&retired))
         return SESSILE_GONE;
     located->forwarded = true;
     memcpy(located->nonce, retired.nonce, sizeof located->nonce);
@@ -694,7 +710,7 @@ static void end_located(struct located *located, const struct sessile_call *call
     shard_remove(hold, located->slot);
     room_leave(hold, call);
     if (renewed)
-        rotation_forget(table, call, parent, child);
+        succession_forget(table, call, parent, child);
 }
 
 static enum sessile_status remove_located(struct sessile *table, const struct sessile_call *call,

@@ -32,14 +32,4 @@ void table_fill(const struct sessile *table, struct record *record, const struct
 uint64_t table_handle(const struct sessile *table, const uint8_t digest[32], int64_t now);
 bool table_content_ok(const struct sessile *table, const struct sessile_content *content);
 
-/* The first presentation of a renewed id: ends the forwarding of its parent after a drain, then marks the child. True: this
- * call did it. No shard held. */
-bool rotation_first(struct sessile *table, const struct sessile_call *call, const uint8_t parent[32], const uint8_t child[32]);
-/* Takes out the forwarding parent of a session that ended. No shard held. */
-void rotation_forget(struct sessile *table, const struct sessile_call *call, const uint8_t parent[32],
-                     const uint8_t child[32]);
-/* Does a RETIRED record's payload forward at `now`? */
-bool rotation_forwards(const struct retired *retired, int64_t now);
-bool rotation_is_renewal(const struct retired *retired);
-
 #endif

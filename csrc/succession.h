@@ -1,0 +1,41 @@
+/* succession.h - what a rotation leaves between two records: a PENDING child, a RETIRED parent that names it.
+ *
+ * T1  PENDING is valid if and only if the record of its parent is RETIRED and names it. So at every instant exactly one
+ *     of parent and child is valid, whoever is killed or stopped wherever.
+ * T2  A due PENDING is dropped only after its parent was read, under the parent's lock, at or after the due time; the commit
+ *     of a rotation reads the clock under the same lock, so that none can follow.
+ * T3  A RETIRED record is removed only after its child was looked up and, if PENDING, promoted (room.c).
+ * T5  First presentation of a renewed id: drain_until is set in the parent, then proven in the child. In the other order a
+ *     kill between the two would let the old id forward for good.
+ *
+ * No function here may be called with a shard held, but for succession_find(); each holds one shard at a time.
+ */
+#ifndef SESSILE_SUCCESSION_H
+#define SESSILE_SUCCESSION_H
+
+#include "shard.h"
+
+/* Was the id retired by a renewal, and does it forward at `now`? */
+bool succession_is_renewal(const struct retired *retired);
+bool succession_forwards(const struct retired *retired, int64_t now);
+/* The slot of a RETIRED record of `parent` that names `child`, in a held shard, or 0. */
+uint32_t succession_find(struct hold *hold, const uint8_t parent[32], const uint8_t child[32], struct record **record,
+                         struct retired *retired);
+/* PENDING to SESSION, an ordinary update; the parent is kept in the record only while it forwards. True and OK: it is a
+ * SESSION now. Else GONE, CHANGED (no spare slot: it stays PENDING, which is as valid), BUSY, NO_MEMORY. */
+bool succession_promote(struct sessile *table, const uint8_t digest[32], const uint8_t parent[32], bool forwarding,
+                        int64_t wait_ms, enum sessile_status *status);
+/* Removes the PENDING child of `parent`. The caller knows that no commit can follow. */
+void succession_drop(struct sessile *table, const uint8_t digest[32], const uint8_t parent[32], int64_t wait_ms);
+/* Decides what a PENDING record is: promotes it when its parent is RETIRED and names it; drops it when it is due and its
+ * parent is not. OK: it is no PENDING any more; GONE; CHANGED: undecided, its rotation is under way. */
+SESSILE_CHECKED enum sessile_status succession_settle(struct sessile *table, const uint8_t digest[32], int64_t wait_ms);
+/* The first presentation of a renewed id: ends the forwarding of its parent after a drain, then marks the child (T5). True:
+ * this call did it. */
+bool succession_first(struct sessile *table, const struct sessile_call *call, const uint8_t parent[32],
+                      const uint8_t child[32]);
+/* Takes out the forwarding parent of a session that ended. */
+void succession_forget(struct sessile *table, const struct sessile_call *call, const uint8_t parent[32],
+                       const uint8_t child[32]);
+
+#endif
