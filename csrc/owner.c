@@ -621,6 +621,13 @@ enum sessile_status owner_claim(struct sessile *table, const struct owner *owner
     return SESSILE_OK;
 }
 
+bool owner_exceeds(const struct stripe_hold *hold, const struct owner *owner, uint32_t cap)
+{
+    uint32_t slot;
+    const struct owner_entry *entry = find(hold, owner->key, &slot);
+    return cap != 0 && entry && (entry->count & COUNT_MASK) > cap;
+}
+
 void owner_unclaim(struct stripe_hold *hold, const struct owner *owner, uint64_t prefix)
 {
     drop(hold, owner, prefix);

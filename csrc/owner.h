@@ -73,6 +73,8 @@ void owner_leave(struct stripe_hold *hold);
 SESSILE_CHECKED enum sessile_status owner_claim(struct sessile *table, const struct owner *owner, uint64_t prefix,
                                                 const struct sessile_call *call, struct stripe_hold *hold,
                                                 enum arena_answer *answer);
+/* May the owner have more than `cap` sessions? Counts references, stale ones too. Stripe held. */
+bool owner_exceeds(const struct stripe_hold *hold, const struct owner *owner, uint32_t cap);
 /* No commit followed: takes the reference back and leaves the stripe. */
 void owner_unclaim(struct stripe_hold *hold, const struct owner *owner, uint64_t prefix);
 /* Adds a reference. OK, or what arena_take() answers. Stripe held. */

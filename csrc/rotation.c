@@ -30,6 +30,7 @@ struct rotation {
     struct stripe_hold stripe;
     bool striped;
     enum sessile_status promoted;  /* of step 3 */
+    bool exceeds;                  /* the owner may have more sessions than the cap */
     struct room room;
 };
 
@@ -162,9 +163,10 @@ static bool attempt(struct rotation *rotation, struct refusal *refusal)
     if (committed)
         succession_promote(rotation->table, rotation->child, rotation->parent, rotation->how == SESSILE_RENEW,
                 rotation->call->wait_ms, &rotation->promoted);
-    if (rotation->striped && committed)
+    if (rotation->striped && committed) {
+        rotation->exceeds = owner_exceeds(&rotation->stripe, &rotation->owner, rotation->table->policy.sessions_per_owner);
         owner_leave(&rotation->stripe);
-    else if (rotation->striped)
+    } else if (rotation->striped)
         owner_unclaim(&rotation->stripe, &rotation->owner, record_prefix(rotation->child));
     return committed;
 }
@@ -182,7 +184,7 @@ static void forget_anonymous(const struct rotation *rotation)
     uint32_t slot = succession_find(&hold, rotation->parent, rotation->child, &record, &retired);
     if (slot != 0)
         shard_remove(&hold, slot);
-    shard_leave(&hold);
+    room_leave(&hold, rotation->call);
 }
 
 /* The child: all from content at a log-in, else what the old record has with the fields of content. */
@@ -275,10 +277,11 @@ static void after_commit(struct rotation *rotation, struct sessile_session *sess
     struct sessile *table = rotation->table;
     struct image described = {.record = rotation->image};
     uint32_t evicted;
-    if (!rotation->parent_owned)
+    if (rotation->parent_owned)
+        room_tend(table, shard_number(table, rotation->parent), rotation->call);
+    else
         forget_anonymous(rotation);
-    room_tend(table, shard_number(table, rotation->parent), rotation->call);
-    if (rotation->how == SESSILE_LOGIN && rotation->owner.text && table->policy.sessions_per_owner != 0) {
+    if (rotation->how == SESSILE_LOGIN && rotation->exceeds) {
         enum sessile_status ignored = owner_evict(table, &rotation->owner, table->policy.sessions_per_owner,
                                                   rotation->child, rotation->call, &evicted);
         (void)ignored;

@@ -516,9 +516,10 @@ static enum sessile_status insert(struct sessile *table, const struct sessile_ca
 }
 
 static enum sessile_status place(struct sessile *table, const struct sessile_call *call, struct record *record,
-                                 const struct owner *owner)
+                                 const struct owner *owner, bool *exceeds)
 {
     struct room room = {0};
+    *exceeds = false;
     for (;;) {
         struct stripe_hold stripe;
         enum arena_answer claimed = ARENA_OK;
@@ -533,9 +534,10 @@ static enum sessile_status place(struct sessile *table, const struct sessile_cal
         if (claimed == ARENA_OK) {
             status = insert(table, call, record, owner->text ? &stripe : NULL, room.purpose, &answer);
             bool stored = status == SESSILE_OK && answer == SHARD_OK;
-            if (owner->text && stored)
+            if (owner->text && stored) {
+                *exceeds = owner_exceeds(&stripe, owner, table->policy.sessions_per_owner);
                 owner_leave(&stripe);
-            else if (owner->text)
+            } else if (owner->text)
                 owner_unclaim(&stripe, owner, prefix);
             if (status != SESSILE_OK || stored)
                 return status;
@@ -551,8 +553,6 @@ static void keep_cap(struct sessile *table, const struct sessile_call *call, con
                      const uint8_t except[32])
 {
     uint32_t evicted;
-    if (!owner->text || table->policy.sessions_per_owner == 0)
-        return;
     /* The session is stored: what is busy now is left to the next log-in. */
     enum sessile_status ignored = owner_evict(table, owner, table->policy.sessions_per_owner, except, call, &evicted);
     (void)ignored;
@@ -564,6 +564,7 @@ enum sessile_status sessile_create(struct sessile *table, const struct sessile_c
 {
     struct image image;
     struct owner owner = {.text = NULL};
+    bool exceeds = false;
     if (!table_content_ok(table, content) || (content->owner && call->wait_ms == 0))
         return content->owner && call->wait_ms == 0 ? SESSILE_WOULD_BLOCK : SESSILE_INVALID;
     image_begin(&image);
@@ -579,10 +580,11 @@ enum sessile_status sessile_create(struct sessile *table, const struct sessile_c
         record->handle = table_handle(table, record->digest, now);
         if (content->owner)
             owner = owner_named(table, content->owner, content->owner_length);
-        status = place(table, call, record, &owner);
+        status = place(table, call, record, &owner, &exceeds);
     }
     if (status == SESSILE_OK) {
-        keep_cap(table, call, &owner, record->digest);
+        if (exceeds)
+            keep_cap(table, call, &owner, record->digest);
         atomic_store_explicit(&record->commit, record_commit(1, 0), memory_order_relaxed);
         table_describe(table, &image, now, session);
         session->key_index = 0;
