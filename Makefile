@@ -55,13 +55,15 @@ lint: $(BUILT)
 	$(VENV)/bin/mypy
 	$(RUN) -m mypy.stubtest sessile._table sessile._codec
 
-## bench           the benchmarks
+## bench           the figures beside their targets, some minutes; NAME=lookup: only these
 bench: $(BUILT)
-	$(RUN) -m pytest benchmarks --benchmark-enable
+	$(if $(NAME),,$(RUN) -m pytest benchmarks --benchmark-enable)
+	$(RUN) -m benchmarks.measure $(NAME)
 
-## bench-smoke     each benchmark once, to see that it runs
+## bench-smoke     each benchmark once and small, to see that it runs
 bench-smoke: $(BUILT)
 	$(RUN) -m pytest benchmarks
+	$(RUN) -m benchmarks.measure --quick
 
 ## wheel           sdist and wheel of this Python in dist/
 wheel: $(READY)

@@ -561,6 +561,19 @@ class TestLimits:
             assert caught.value.limit == codec.SIZE_LIMIT
             assert caught.value.size > codec.SIZE_LIMIT
 
+    def test_sto_05_a_set_that_is_too_large_is_refused_before_it_is_put_in_order(self):
+        """STO-05: its members are kept until all are written, so they are counted meanwhile."""
+        text = "x" * 70_000
+        members = {(number, text) for number in range(200)}
+        tracemalloc.start()
+        try:
+            before = tracemalloc.get_traced_memory()[0]
+            with pytest.raises(SessionTooLarge):
+                codec.encode_value(members)
+            assert tracemalloc.get_traced_memory()[1] - before < 4 * codec.SIZE_LIMIT
+        finally:
+            tracemalloc.stop()
+
     def test_sto_05_names_have_at_most_255_bytes(self):
         assert codec.FIELD_NAME_LIMIT == 255
         for name in ("x" * 255, "ü" * 127 + "x"):
@@ -654,6 +667,7 @@ DAMAGED = {
     "a list in a longer form": "dc000100",
     "a map in a longer form": "de00010000",
     "an extension type in a longer form": "c7010190",
+    "a UUID in a longer form": "c71009" + "00" * 16,
     "a larger extension type in a longer form": "c800030192" + "0102",
     "an integer cut short": "cd01",
     "text cut short": "a3" + "6162",
