@@ -1,8 +1,8 @@
 """The figures that the project promises, measured side by side in one run, beside their targets.
 
-    python -m benchmarks.measure            all of it, some minutes
-    python -m benchmarks.measure --quick    small sizes: to see that it runs, not for figures
-    python -m benchmarks.measure NAME …     only these: lookup request create memory expiry junk operations
+python -m benchmarks.measure            all of it, some minutes
+python -m benchmarks.measure --quick    small sizes: to see that it runs, not for figures
+python -m benchmarks.measure NAME …     only these: lookup request create memory expiry junk operations
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import msgspec
 import sessile
 from benchmarks.workload import compare, fill, fresh, make_store, payload, resident_bytes
 from sessile import _table
+from sessile.store import table_path
 from sessile.testing import advance
 
 Row = tuple[str, str, str]  # what, target, measured
@@ -32,26 +33,42 @@ def lookup(quick: bool) -> Iterator[Row]:
     """The C look-up called from Python, and store.load, against dict.get of the same ids."""
     targets = {200_000: ("<= 1.0", "<= 1.5"), 1_000_000: ("<= 0.8", "<= 1.2")}
     for count, (bare_target, load_target) in ({10_000: ("", "")} if quick else targets).items():
-        store = make_store(count)
+        name = f"benchmark-{os.getpid()}"
+        store = make_store(count, path=name, secret="benchmark" * 4)
         ids = fill(store, count)
         peer = {id: bytes(158) for id in fresh(ids)}
         bare = _bare_table(store)
-        for name, operation, target in (
+        for what, operation, target in (
             ("look-up in C from Python", bare, bare_target),
             ("store.load", store.load, load_target),
         ):
             result = compare(operation, peer.get, ids, 3 if quick else 7)
             yield (
-                f"{name}, {count:,} sessions",
+                f"{what}, {count:,} sessions",
                 f"{target} x dict.get",
-                f"{result.ratio:.2f} x ({result.ours:.0f} / {result.theirs:.0f} ns; {result.lowest:.2f}-{result.highest:.2f})",
+                str(result),
             )
         store.close()
+        os.unlink(table_path(name))
 
 
 def _bare_table(store: sessile.Store) -> Callable[[str], object]:
-    """The binding's own look-up, which makes no Session and reads no field: digest, lock, deadline, renewal, copy."""
-    return store._look_up if hasattr(store, "_look_up") else _table.Table.load.__get__(store)
+    """The binding's own look-up: digest, lock, deadline, renewal, copy; it makes no Session."""
+    bare = _table.Table()
+    facts = store._facts()
+    bare._open(
+        record_type=_table.Record,
+        path=store._path,
+        must_exist=True,
+        capacity=facts[0],
+        memory=facts[1],
+        anonymous_share=1.0,
+        keys=[keys.id for keys in store._keys],
+        policy=(1_800_000, 28_800_000, 1_800_000, 28_800_000, 0, 65536),
+        busy_timeout=1.0,
+        reporting=False,
+    )
+    return bare.load
 
 
 def request(quick: bool) -> Iterator[Row]:
@@ -86,7 +103,7 @@ def request(quick: bool) -> Iterator[Row]:
     yield (
         f"request, {count:,} sessions",
         "<= 0.6 x dict + msgspec",
-        f"{result.ratio:.2f} x ({result.ours:.0f} / {result.theirs:.0f} ns; {result.lowest:.2f}-{result.highest:.2f})",
+        str(result),
     )
     store.close()
 
@@ -106,7 +123,11 @@ def create(quick: bool) -> Iterator[Row]:
         times.append((time.perf_counter_ns() - start) / count / 1000)
         gc.enable()
         store.close()
-    yield "store.create, six fields", "<= 2.5 us", f"{statistics.median(times):.2f} us (best {min(times):.2f})"
+    yield (
+        "store.create, six fields",
+        "<= 2.5 us",
+        f"{statistics.median(times):.2f} us (best {min(times):.2f})",
+    )
 
 
 def operations(quick: bool) -> Iterator[Row]:
@@ -163,13 +184,20 @@ def _measure_memory(connection: object, count: int, owned: bool) -> None:
 def memory(quick: bool) -> Iterator[Row]:
     """Bytes a session, all counted: resident set of a process before and after."""
     count = 20_000 if quick else 200_000
-    for name, owned, target in (("anonymous", False, "<= 320 bytes"), ("owned, one each owner", True, "<= 430 bytes")):
+    for name, owned, target in (
+        ("anonymous", False, "<= 320 bytes"),
+        ("owned, one each owner", True, "<= 430 bytes"),
+    ):
         result = _in_child(_measure_memory, count, owned)
-        yield f"resident, {count:,} {name}", target, f"{result['bytes']:.0f} bytes (slots {result['used']:.0f})"
+        yield (
+            f"resident, {count:,} {name}",
+            target,
+            f"{result['bytes']:.0f} bytes (slots {result['used']:.0f})",
+        )
 
 
 def expiry(quick: bool) -> Iterator[Row]:
-    """All sessions expire in one tick; then loads, creates and sweeps until they are gone: the longest call."""
+    """All sessions expire in one tick, then calls until they are gone: the longest call."""
     count = 20_000 if quick else 1_000_000
     store = make_store(count, spare=2)
     ids = fill(store, count)
@@ -192,7 +220,11 @@ def expiry(quick: bool) -> Iterator[Row]:
     gc.enable()
     store.close()
     text = ", ".join(f"{name} {spent:.2f}" for name, spent in longest.items())
-    yield f"{count:,} sessions expire in one tick: longest call", "<= 1 ms", f"{max(longest.values()):.2f} ms ({text})"
+    yield (
+        f"{count:,} sessions expire in one tick: longest call",
+        "<= 1 ms",
+        f"{max(longest.values()):.2f} ms ({text})",
+    )
 
 
 def junk(quick: bool) -> Iterator[Row]:
@@ -216,7 +248,11 @@ def junk(quick: bool) -> Iterator[Row]:
     known = compare(store.load, store.load, ids[:10_000], 5)
     spent = compare(store.load, store.load, unknown, 5)
     yield f"resident set over {looks:,} unknown and malformed ids", "flat", f"{grown / 1024:+.0f} KiB"
-    yield "an unknown id beside a known one", "at most one hash", f"{spent.ours / known.ours:.2f} x ({spent.ours:.0f} ns)"
+    yield (
+        "an unknown id beside a known one",
+        "at most one hash",
+        f"{spent.ours / known.ours:.2f} x ({spent.ours:.0f} ns)",
+    )
     store.close()
 
 
@@ -225,11 +261,14 @@ PARTS = {part.__name__: part for part in (lookup, request, create, operations, m
 
 def main() -> int:
     """Measure, and print a Markdown table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*", choices=[[], *PARTS], default=[])
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
-    print(f"Python {platform.python_version()}, {platform.platform()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n")
+    machine = f"{platform.platform()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+    print(f"Python {platform.python_version()}, {machine}\n")
     print("| what | target | measured |\n|---|---|---|", flush=True)
     for name in arguments.names or PARTS:
         for what, target, measured in PARTS[name](arguments.quick):

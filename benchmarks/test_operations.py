@@ -1,4 +1,4 @@
-"""One operation each, for pytest-benchmark: to watch a figure over time, not to claim one (measure.py does that)."""
+"""One operation each, for pytest-benchmark: to watch a figure; claims are made with measure.py."""
 
 from __future__ import annotations
 

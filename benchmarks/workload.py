@@ -1,7 +1,7 @@
-"""What every benchmark measures with: one payload, fresh ids in random order, rounds of two things in turn.
+"""What every benchmark measures with: one payload, fresh ids in random order, rounds of two things.
 
-Absolute times on a shared machine say little; every claim is a ratio of two things that were measured in turn, round
-by round, in one run, and the figure quoted is the median of the rounds.
+Absolute times on a shared machine say little; every claim is a ratio of two things that were measured in
+turn, round by round, in one run, and the figure quoted is the median of the rounds.
 """
 
 from __future__ import annotations
@@ -62,6 +62,10 @@ class Compared:
     ratio: float
     lowest: float
     highest: float
+
+    def __str__(self) -> str:
+        spread = f"{self.lowest:.2f}-{self.highest:.2f}"
+        return f"{self.ratio:.2f} x ({self.ours:.0f} / {self.theirs:.0f} ns; {spread})"
 
 
 def compare(

@@ -470,6 +470,49 @@ class Store(Table):
             )
 
 
+def attach_for_upkeep(path: str | os.PathLike[str], *, busy_timeout: float = 1.0) -> Store:
+    """Attach to a table that is there, without its secret: lists, revocations, figures, checks, sweeps.
+
+    No id can be looked up or made through it. Deadlines are taken as they are stored: the timeouts of the
+    application's processes are not known here.
+
+    Raises:
+        ValueError: `path` is no name and no path.
+        AttachError: there is no such table, or it cannot be attached; the text says why and what to do.
+    """
+    store: Store = Store.__new__(Store)
+    longest = _table.TIMEOUT_MAX_MS
+    store._busy_timeout = busy_timeout
+    store._max_session_size = _table.FIELDS_MAX
+    store._on_event = None
+    store._wall_ms = store._advanced_ms = 0
+    store._path = _table_path(path)
+    store._name = os.fspath(path)
+    store._keys = ()
+    store._open(
+        record_type=Session,
+        path=store._path,
+        must_exist=True,
+        capacity=1,
+        memory=1,
+        anonymous_share=1.0,
+        keys=[],
+        policy=(longest, longest, longest, longest, 0, _table.FIELDS_MAX),
+        busy_timeout=busy_timeout,
+        reporting=False,
+    )
+    return store
+
+
+def table_path(path: str | os.PathLike[str]) -> str:
+    """The file that a table of this name or path has.
+
+    Raises:
+        ValueError, AttachError: as `Store`.
+    """
+    return _table_path(path)
+
+
 def _text(handle: int | None) -> str | None:
     return f"{handle:016x}" if handle else None
 
