@@ -118,6 +118,11 @@ void lock_release(struct lock *lock, enum lock_rank rank)
 
 bool lock_steal(struct lock *lock, uint32_t dead_slot, uint32_t me)
 {
-    uint32_t seen = atomic_load_explicit(&lock->word, memory_order_relaxed);
-    return seen != 0 && lock_owner_slot(seen) == dead_slot && swap(lock, seen, me | LOCK_WAITERS);
+    uint32_t seen;
+    /* Again where a waiter set its bit meanwhile: nobody else changes the word of the dead, and one that stayed would be
+     * taken for the next process of that slot. */
+    while ((seen = atomic_load_explicit(&lock->word, memory_order_relaxed)) != 0 && lock_owner_slot(seen) == dead_slot)
+        if (swap(lock, seen, me | LOCK_WAITERS))
+            return true;
+    return false;
 }

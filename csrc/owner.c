@@ -641,13 +641,26 @@ struct stripe_recovery {
     struct stripe_hold hold;
 };
 
+/* Of a free slot nothing stays: its page may be lent for records, where the first 8 bytes are a commit word (R3). */
+static void wipe_small(void *slot)
+{
+    const uint64_t *words = slot;
+    uint64_t any = 0;
+    for (unsigned i = 0; slot && i < ARENA_SLOT / sizeof *words; i++)
+        any |= words[i];
+    if (any != 0)
+        system_wipe(slot, ARENA_SLOT);
+}
+
 static bool entry_taken(void *context, uint32_t slot)
 {
     struct stripe_recovery *recovery = context;
     struct stripe_hold *hold = &recovery->hold;
     struct owner_entry *entry = small_at(hold->table, slot);
-    if (!entry || atomic_load(&entry->key[0]) == 0)
+    if (!entry || atomic_load(&entry->key[0]) == 0) {
+        wipe_small(entry);
         return false;
+    }
     grow(hold);
     if (index_insert(&hold->index, (uint32_t)atomic_load(&entry->key[1]), slot))
         hold->stripe->entries++;
@@ -658,7 +671,10 @@ static bool node_taken(void *context, uint32_t slot)
 {
     struct stripe_recovery *recovery = context;
     struct owner_node *node = small_at(recovery->hold.table, slot);
-    return node && node->in_use == 1;
+    bool taken = node && node->in_use == 1;
+    if (!taken)
+        wipe_small(node);
+    return taken;
 }
 
 /* Marks the nodes of an entry's chain, and cuts it where it leads astray or into another chain (O3). */

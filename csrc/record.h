@@ -13,13 +13,14 @@
  *  92  issued_s    when this id was given
  *  96  payload     [parent digest 32] [owner] [device length u16, device] fields
  *
- * A record is immutable but for `used`, `next`, `prev`: an update writes a new slot, commits it, then frees the old.
+ * A record is immutable but for `used`, `next`, `prev` and its promotion (R5): an update writes a new slot, commits it, then frees the old.
  *
  * R1  A slot is valid only while its commit word has LIVE set and the checksum matches; the store of that word, aligned
  *     and after all else, is the commit.
  * R2  version: new = old + 1 modulo 2^31, compared by signed difference. Two LIVE slots of one digest are v and v + 1.
  * R3  A slot whose commit word is 0 has been wiped (but for `next`); dirty slots are the only ones that need a wipe.
  * R4  kind PENDING is valid only if the record of its parent is RETIRED and names it.
+ * R5  PENDING becomes SESSION in place, by one aligned store of `terms`; the checksum is the same for both.
  */
 #ifndef SESSILE_RECORD_H
 #define SESSILE_RECORD_H
@@ -110,6 +111,11 @@ static inline enum record_kind record_kind(uint64_t terms)
     return (enum record_kind)(terms >> 44 & 7);
 }
 
+static inline uint64_t record_of_kind(uint64_t terms, enum record_kind kind)
+{
+    return (terms & ~((uint64_t)7 << 44)) | (uint64_t)kind << 44;
+}
+
 static inline uint64_t record_terms(int64_t absolute_ms, enum record_kind kind, uint64_t flags, uint32_t rotations)
 {
     return ((uint64_t)absolute_ms & RECORD_TIME_MASK) | (uint64_t)kind << 44 | flags |
@@ -149,8 +155,14 @@ static inline uint32_t record_rotates(uint32_t lengths)
 /* Checksum over all but commit, used, next, prev, lsn. `lengths`: read once, and its payload checked to lie in bounds. */
 static inline uint32_t record_checksum(const struct record *record, uint32_t lengths)
 {
+    uint64_t words[3];
+    _Static_assert(sizeof words == offsetof(struct record, next) - offsetof(struct record, terms), "terms to handle");
+    memcpy(words, &record->terms, sizeof words);
+    /* A PENDING record counts as the SESSION that one store of its terms makes of it (R5). */
+    if (record_kind(words[0]) == RECORD_PENDING)
+        words[0] = record_of_kind(words[0], RECORD_SESSION);
     uint32_t sum = crc32c(0, record->digest, sizeof record->digest);
-    sum = crc32c(sum, &record->terms, offsetof(struct record, next) - offsetof(struct record, terms));
+    sum = crc32c(sum, words, sizeof words);
     sum = crc32c(sum, &record->created_s, 8);
     sum = crc32c(sum, &record->issued_s, 4);
     return crc32c(sum, record->payload, record_payload_length(lengths));

@@ -158,13 +158,14 @@ void shard_recount(struct sessile *table)
     uint32_t shards = table->arena.geometry.shards, locked = lock_all(table);
     if (locked == shards) {
         int64_t sessions = 0, anonymous = 0;
-        atomic_store(&header->recount_due, 0);
         for (uint32_t number = 0; number < shards; number++) {
             sessions += atomic_load(&shard_at(table, number)->sessions);
             anonymous += atomic_load(&shard_at(table, number)->anonymous);
         }
         atomic_store(&header->sessions, sessions);
         atomic_store(&header->anonymous, anonymous);
+        /* Last: whoever is killed before leaves it to be done again. */
+        atomic_store(&header->recount_due, 0);
     }
     while (locked-- > 0)
         lock_release(&shard_at(table, locked)->lock, LOCK_RECOUNT);

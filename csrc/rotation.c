@@ -147,7 +147,8 @@ static bool retire(struct rotation *rotation, struct refusal *refusal)
 
 static void drop_child(struct rotation *rotation)
 {
-    succession_drop(rotation->table, rotation->child, rotation->parent, rotation->call->wait_ms);
+    succession_drop(rotation->table, rotation->child, rotation->parent, rotation->image->issued_s,
+                    rotation->call->wait_ms);
 }
 
 /* One try of all steps. */
@@ -161,8 +162,8 @@ static bool attempt(struct rotation *rotation, struct refusal *refusal)
     if (added && !committed)
         drop_child(rotation);
     if (committed)
-        succession_promote(rotation->table, rotation->child, rotation->parent, rotation->how == SESSILE_RENEW,
-                rotation->call->wait_ms, &rotation->promoted);
+        rotation->promoted = succession_promote(rotation->table, rotation->child, rotation->parent,
+                                                rotation->call->wait_ms);
     if (rotation->striped && committed) {
         rotation->exceeds = owner_exceeds(&rotation->stripe, &rotation->owner, rotation->table->policy.sessions_per_owner);
         owner_leave(&rotation->stripe);
@@ -286,8 +287,7 @@ static void after_commit(struct rotation *rotation, struct sessile_session *sess
                                                   rotation->child, rotation->call, &evicted);
         (void)ignored;
     }
-    uint32_t version = rotation->promoted == SESSILE_OK ? 2 : 1;
-    atomic_store_explicit(&rotation->image->commit, record_commit(version, 0), memory_order_relaxed);
+    atomic_store_explicit(&rotation->image->commit, record_commit(1, 0), memory_order_relaxed);
     table_describe(table, &described, now, session);
 }
 

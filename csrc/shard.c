@@ -7,6 +7,7 @@
  *   update   as create with version + 1 (the commit; two LIVE slots, the later wins), index entry := new slot,
  *            old: wheel, commit := dirty, wipe, commit := 0, free; new: wheel
  *   remove   commit := dirty (the commit), index, wheel, wipe, commit := 0, free
+ *   promote  one aligned store of `terms` (the commit), between leaving one wheel and entering another
  *   renewal  one aligned store of `used`
  * `seq` is odd from before the first of these stores to after the last, so that whoever takes the lock over knows that the
  * derived state (index, wheels, lists, counters) is to be rebuilt from the records.
@@ -517,6 +518,19 @@ enum shard_answer shard_replace(struct hold *hold, uint32_t slot, struct record 
     }
     shard_seq_end(shard);
     return shard_answer(answer);
+}
+
+void shard_promote(struct hold *hold, uint32_t slot, struct record *record)
+{
+    uint64_t terms = record_of_kind(record_read_terms(record), RECORD_SESSION);
+    shard_seq_begin(hold->shard);
+    unfile_record(hold, slot, record);
+    record->lsn = ++hold->shard->lsn;
+    record_order();
+    __atomic_store_n(&record->terms, terms, __ATOMIC_RELEASE);
+    record_order();
+    shard_file(hold, slot, record);
+    shard_seq_end(hold->shard);
 }
 
 void shard_remove(struct hold *hold, uint32_t slot)

@@ -127,6 +127,8 @@ enum shard_answer shard_answer(enum arena_answer answer);
 SESSILE_CHECKED enum shard_answer shard_insert(struct hold *hold, struct record *image, bool limits, int purpose);
 /* Replaces the record in a slot by another one of the same digest: version + 1. */
 SESSILE_CHECKED enum shard_answer shard_replace(struct hold *hold, uint32_t slot, struct record *image, int purpose);
+/* PENDING to SESSION, in place (R5). */
+void shard_promote(struct hold *hold, uint32_t slot, struct record *record);
 /* Takes a record out and wipes it. */
 void shard_remove(struct hold *hold, uint32_t slot);
 /* Takes out a record that fails its checksum, if it still does. */

@@ -21,57 +21,30 @@ static const uint8_t *parent_of(const struct record *record)
     return record->terms & RECORD_HAS_PARENT && record_payload_length(record->lengths) >= 32 ? record->payload : NULL;
 }
 
-/* PENDING to SESSION, an ordinary update. The parent is kept only while it forwards. */
-bool succession_promote(struct sessile *table, const uint8_t digest[32], const uint8_t parent[32], bool forwarding,
-                    int64_t wait_ms, enum sessile_status *status)
+enum sessile_status succession_promote(struct sessile *table, const uint8_t digest[32], const uint8_t parent[32],
+                                       int64_t wait_ms)
 {
     struct hold hold;
     struct record *record;
-    struct image image;
-    size_t needed = 0;
-    image_begin(&image);
-    for (;;) {
-        *status = shard_enter(table, shard_number(table, digest), wait_ms, &hold);
-        if (*status != SESSILE_OK)
-            break;
-        uint32_t slot = shard_find(&hold, digest, &record);
-        bool pending = slot != 0 && record_kind(record->terms) == RECORD_PENDING && parent_of(record) &&
-                       digest_equal(parent_of(record), parent);
-        if (!pending) {
-            *status = slot != 0 && record_kind(record->terms) != RECORD_PENDING ? SESSILE_OK : SESSILE_GONE;
-            shard_leave(&hold);
-            break;
-        }
-        *status = shard_copy(&hold, record, &image, &needed);
-        if (*status == SESSILE_OK) {
-            struct record *child = image.record;
-            child->terms = (child->terms & ~((uint64_t)7 << 44)) | (uint64_t)RECORD_SESSION << 44;
-            if (!forwarding) {
-                uint32_t length = record_payload_length(child->lengths) - 32;
-                memmove(child->payload, child->payload + 32, length);
-                child->terms &= ~RECORD_HAS_PARENT;
-                child->lengths = record_lengths(length, record_owner_length(child->lengths),
-                                                record_rotates(child->lengths));
-            }
-            /* Without a spare slot it stays PENDING, which is as valid. */
-            if (shard_replace(&hold, slot, child, ARENA_ANY_CLASS | ARENA_NO_WAIT) != SHARD_OK)
-                *status = SESSILE_CHANGED;
-        }
-        shard_leave(&hold);
-        if (*status != SESSILE_BUFFER)
-            break;
-        if (!image_grow(&image, needed)) {
-            *status = SESSILE_NO_MEMORY;
-            break;
-        }
+    enum sessile_status status = shard_enter(table, shard_number(table, digest), wait_ms, &hold);
+    if (status != SESSILE_OK)
+        return status;
+    uint32_t slot = shard_find(&hold, digest, &record);
+    if (slot == 0)
+        status = SESSILE_GONE;
+    else if (record_kind(record_read_terms(record)) == RECORD_PENDING) {
+        if (parent_of(record) && digest_equal(parent_of(record), parent))
+            shard_promote(&hold, slot, record);
+        else
+            status = SESSILE_GONE;
     }
-    image_end(&image);
-    return *status == SESSILE_OK;
+    shard_leave(&hold);
+    return status;
 }
 
 struct pending {
     uint8_t parent[32];
-    int64_t due_ms;
+    uint32_t issued_s;
 };
 
 static enum sessile_status read_pending(struct sessile *table, const uint8_t digest[32], int64_t wait_ms,
@@ -87,7 +60,7 @@ static enum sessile_status read_pending(struct sessile *table, const uint8_t dig
         status = SESSILE_OK;
         if (record_kind(record->terms) == RECORD_PENDING && parent_of(record)) {
             memcpy(pending->parent, parent_of(record), 32);
-            pending->due_ms = ((int64_t)record->issued_s + SHARD_PENDING_S + 1) * 1000;
+            pending->issued_s = record->issued_s;
             status = SESSILE_CHANGED;
         }
     }
@@ -95,7 +68,8 @@ static enum sessile_status read_pending(struct sessile *table, const uint8_t dig
     return status;
 }
 
-void succession_drop(struct sessile *table, const uint8_t digest[32], const uint8_t parent[32], int64_t wait_ms)
+void succession_drop(struct sessile *table, const uint8_t digest[32], const uint8_t parent[32], uint32_t issued_s,
+                     int64_t wait_ms)
 {
     struct hold hold;
     struct record *record;
@@ -103,7 +77,7 @@ void succession_drop(struct sessile *table, const uint8_t digest[32], const uint
         return;
     uint32_t slot = shard_find(&hold, digest, &record);
     if (slot != 0 && record_kind(record->terms) == RECORD_PENDING && parent_of(record) &&
-        digest_equal(parent_of(record), parent))
+        digest_equal(parent_of(record), parent) && record->issued_s == issued_s)
         shard_remove(&hold, slot);
     shard_leave(&hold);
 }
@@ -125,15 +99,13 @@ enum sessile_status succession_settle(struct sessile *table, const uint8_t diges
         memcpy(&retired, record->payload, sizeof retired);
         committed = digest_equal(retired.child, digest);
     }
-    bool due = hold.now >= pending.due_ms;    /* read under lock A (T2) */
+    bool due = hold.now >= ((int64_t)pending.issued_s + SHARD_PENDING_S + 1) * 1000;    /* read under lock A (T2) */
     shard_leave(&hold);
-    if (committed) {
-        succession_promote(table, digest, pending.parent, succession_is_renewal(&retired), wait_ms, &status);
-        return status;
-    }
+    if (committed)
+        return succession_promote(table, digest, pending.parent, wait_ms);
     if (!due)
         return SESSILE_CHANGED;
-    succession_drop(table, digest, pending.parent, wait_ms);
+    succession_drop(table, digest, pending.parent, pending.issued_s, wait_ms);
     return SESSILE_GONE;
 }
 

@@ -21,12 +21,14 @@ bool succession_forwards(const struct retired *retired, int64_t now);
 /* The slot of a RETIRED record of `parent` that names `child`, in a held shard, or 0. */
 uint32_t succession_find(struct hold *hold, const uint8_t parent[32], const uint8_t child[32], struct record **record,
                          struct retired *retired);
-/* PENDING to SESSION, an ordinary update; the parent is kept in the record only while it forwards. True and OK: it is a
- * SESSION now. Else GONE, CHANGED (no spare slot: it stays PENDING, which is as valid), BUSY, NO_MEMORY. */
-bool succession_promote(struct sessile *table, const uint8_t digest[32], const uint8_t parent[32], bool forwarding,
-                        int64_t wait_ms, enum sessile_status *status);
-/* Removes the PENDING child of `parent`. The caller knows that no commit can follow. */
-void succession_drop(struct sessile *table, const uint8_t digest[32], const uint8_t parent[32], int64_t wait_ms);
+/* PENDING to SESSION, in place; needs no room. The caller knows that its parent is RETIRED and names it. OK (also when it
+ * was promoted before), GONE, WOULD_BLOCK, BUSY, DETACHED. */
+SESSILE_CHECKED enum sessile_status succession_promote(struct sessile *table, const uint8_t digest[32],
+                                                       const uint8_t parent[32], int64_t wait_ms);
+/* Removes the PENDING child of `parent` that was issued at that second. The caller knows that no commit of it can follow;
+ * another try of the same rotation may have put a younger one in its place. */
+void succession_drop(struct sessile *table, const uint8_t digest[32], const uint8_t parent[32], uint32_t issued_s,
+                     int64_t wait_ms);
 /* Decides what a PENDING record is: promotes it when its parent is RETIRED and names it; drops it when it is due and its
  * parent is not. OK: it is no PENDING any more; GONE; CHANGED: undecided, its rotation is under way. */
 SESSILE_CHECKED enum sessile_status succession_settle(struct sessile *table, const uint8_t digest[32], int64_t wait_ms);

@@ -608,8 +608,12 @@ static bool make_update(const struct located *located, const struct sessile_cont
     if (length > RECORD_PAYLOAD_MAX || !arena_within(&table->arena, located->slot, RECORD_HEADER + (uint64_t)length) ||
         !record_parts(new->terms, new->lengths, old->payload, &parts))
         return false;
-    uint32_t prefix = length - parts.fields_length;
-    memcpy(new->payload, old->payload, prefix);
+    /* Once its own id was presented, the parent does not forward any more. */
+    uint32_t skipped = parts.parent && record_is_proven(new) ? 32 : 0;
+    uint32_t prefix = length - parts.fields_length - skipped;
+    if (skipped)
+        new->terms &= ~RECORD_HAS_PARENT;
+    memcpy(new->payload, old->payload + skipped, prefix);
     if (content->fields_length)
         memcpy(new->payload + prefix, content->fields, content->fields_length);
     new->lengths = record_lengths(prefix + content->fields_length, parts.owner_length, record_rotates(new->lengths));
@@ -703,7 +707,8 @@ static void end_located(struct located *located, const struct sessile_call *call
     struct sessile *table = hold->table;
     struct record *record = located->record;
     uint8_t parent[32], child[32];
-    bool renewed = record->terms & RECORD_HAS_PARENT && record_payload_length(record->lengths) >= 32;
+    bool renewed = record->terms & RECORD_HAS_PARENT && record_payload_length(record->lengths) >= 32 &&
+                   !record_is_proven(record);
     if (renewed) {
         memcpy(parent, record->payload, 32);
         memcpy(child, record->digest, 32);

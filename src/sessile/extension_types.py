@@ -124,7 +124,7 @@ def in_zone(moment: datetime) -> datetime:
 
 
 def _is_zone_key(key: str | None) -> TypeGuard[str]:
-    """Whether it looks like "Europe/Berlin": without dots, so a key read from memory leads to no other file."""
+    """Whether it looks like "Europe/Berlin": no dots, so a key read from memory leads to no other file."""
     if type(key) is not str or not 0 < len(key) <= 255 or key.startswith("/"):
         return False
     return ZONE_LETTERS.issuperset(key)
