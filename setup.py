@@ -4,6 +4,7 @@ Environment variables, all for development:
 
 SESSILE_WERROR=1                      warnings of our own C files are errors (the Makefile sets it)
 SESSILE_SANITIZE=address,undefined    builds with these sanitizers, assertions and symbols
+SESSILE_SYMBOLS=1                     keeps the symbols of an ordinary build, for a profiler or a debugger
 SESSILE_PRIVATE_HOME=1                builds the private home: memory of this process alone, never shared
 """
 
@@ -18,6 +19,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 SANITIZERS = os.environ.get("SESSILE_SANITIZE", "")
+SYMBOLS = os.environ.get("SESSILE_SYMBOLS") == "1"
 WARNINGS = ["-Wall", "-Wextra"] + (["-Werror"] if os.environ.get("SESSILE_WERROR") == "1" else [])
 
 
@@ -41,11 +43,13 @@ def compile_flags():
         return [*flags, "-O1", "-g", "-UNDEBUG", "-DSESSILE_DEBUG", *sanitize]
     harden = ["-fno-plt", "-fstack-protector-strong", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"]
     # -g0: Python's own -g would make the wheel five times as large.
-    return [*flags, "-O2", "-g0", *harden]
+    return [*flags, "-O2", "-g" if SYMBOLS else "-g0", *harden]
 
 
 def link_flags():
-    return [f"-fsanitize={SANITIZERS}"] if SANITIZERS else ["-Wl,-z,relro,-z,now", "-Wl,-z,noexecstack"]
+    if SANITIZERS:
+        return [f"-fsanitize={SANITIZERS}"]
+    return ["-Wl,-z,relro,-z,now", "-Wl,-z,noexecstack", *([] if SYMBOLS else ["-Wl,-s"])]
 
 
 def extension(name, *c_sources, **options):

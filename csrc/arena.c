@@ -7,10 +7,14 @@
 #include <stdio.h>
 
 #define SMALL_TABLE (64ull << 20)
+#define LARGEST_CLASS 16384u
 #define HEAD 1u
 #define TAIL 2u
+#define MEMORY_MOST ((uint64_t)ARENA_SLOT << 31)  /* slot numbers have 31 bits */
 #define POOL_WAIT_MS 1000
 #define SPARSE_LOOKS 16u
+#define RUN_STRETCH 8192u  /* units that one search for a run looks at */
+#define RUN_FIXED (1u << 20)
 #define WITHHELD 2u      /* struct page.listed: its free slots are neither counted nor allotted */
 
 /* ---- geometry ---- */
@@ -33,12 +37,12 @@ static uint64_t round_up(uint64_t value, uint64_t step)
     return (value + step - 1) / step * step;
 }
 
-/* Units of a page of this class: the fewest, up to 4, that leave at most 1/16 over, else those that leave the least. */
+/* Units of a page of this class: the fewest, up to 8, that leave at most 1/16 over, else those that leave the least. */
 static uint32_t page_units(uint32_t size, uint32_t unit)
 {
     uint32_t best = 1;
     double best_waste = 1;
-    for (uint32_t units = 1; units <= 4; units++) {
+    for (uint32_t units = 1; units <= 8; units++) {
         double waste = (double)(units * unit % size) / (double)(units * unit);
         if (units * unit / size == 0)
             continue;
@@ -59,15 +63,22 @@ static void set_class(struct geometry *geometry, uint32_t class, uint32_t size)
     geometry->class_slots[class] = geometry->class_units[class] * geometry->unit_size / size;
 }
 
-/* 64-byte steps from 128 to 512, then x 1.25, up to one unit. */
+/* A small table has few pages for each shard: sizes that cut a page of one unit without rest. A large one: 64-byte steps
+ * to 512, then x 1.25, up to 16 KiB. */
 static void set_classes(struct geometry *geometry)
 {
-    uint32_t size = 128, class = 0;
-    while (size < geometry->unit_size && class < ARENA_CLASSES - 1) {
-        set_class(geometry, class++, size);
-        size = size < 512 ? size + 64 : (uint32_t)round_up(size + size / 4, 64);
+    static const uint16_t small[] = {128, 192, 256, 320, 384, 448, 512, 640, 768, 1024, 1344, 2048, 2688, 4096};
+    uint32_t class = 0;
+    if (geometry->memory < SMALL_TABLE) {
+        for (; class < sizeof small / sizeof *small; class++)
+            set_class(geometry, class, small[class]);
+    } else {
+        for (uint32_t size = 128; size < LARGEST_CLASS; class++) {
+            set_class(geometry, class, size);
+            size = size < 512 ? size + 64 : (uint32_t)round_up(size + size / 4, 64);
+        }
+        set_class(geometry, class++, LARGEST_CLASS);
     }
-    set_class(geometry, class++, geometry->unit_size);
     geometry->class_count = class;
     set_class(geometry, ARENA_ENTRY, 64);
     set_class(geometry, ARENA_NODE, 64);
@@ -104,7 +115,7 @@ static void set_layout(struct geometry *geometry)
 
 static void set_stripes(struct geometry *geometry)
 {
-    uint64_t most = geometry->memory / (64ull * geometry->unit_size);
+    uint64_t most = geometry->memory / (geometry->memory < SMALL_TABLE ? 256u << 10 : 1u << 20);
     uint64_t shards = power_of_two((geometry->capacity + 4095) / 4096);
     while (shards > 8 && shards > most)
         shards /= 2;
@@ -123,12 +134,15 @@ bool arena_geometry(struct geometry *geometry, uint64_t capacity, uint64_t memor
 {
     memset(geometry, 0, sizeof *geometry);
     *least = SESSILE_MEMORY_MIN;
-    if (capacity == 0 || capacity > SESSILE_CAPACITY_MAX || !(share > 0 && share <= 1))
+    if (capacity == 0 || capacity > SESSILE_CAPACITY_MAX || !(share > 0 && share <= 1) || memory >= MEMORY_MOST)
         return false;
+    /* As the header keeps it, so that whoever attaches comes to the same bounds. */
+    share = floor(share * 1e9 + 0.5) / 1e9;
+    share = share > 0 ? share : 1e-9;
     geometry->capacity = capacity;
     geometry->memory = memory;
     geometry->anonymous_share = share;
-    geometry->unit_size = memory < SMALL_TABLE ? 4096 : 16384;
+    geometry->unit_size = 4096;
     geometry->unit_slots_shift = log_of_two(geometry->unit_size / ARENA_SLOT);
     geometry->units = (uint32_t)(memory / geometry->unit_size);
     set_stripes(geometry);
@@ -408,6 +422,19 @@ static uint32_t find_run(const struct arena *arena, uint32_t from, uint32_t end,
     return end;
 }
 
+/* The same at a multiple of `count`: pages of one size then leave no gaps too small for another. */
+static uint32_t find_tile(const struct arena *arena, uint32_t from, uint32_t end, uint32_t count)
+{
+    for (uint32_t unit = from / count * count; unit + count <= end; unit += count) {
+        uint32_t i = 0;
+        while (i < count && unit_is_free(arena, unit + i))
+            i++;
+        if (i == count)
+            return unit;
+    }
+    return end;
+}
+
 static enum arena_answer find_units(struct arena *arena, enum arena_pool pool, uint32_t count, int purpose, uint32_t *unit)
 {
     struct arena_header *header = arena->header;
@@ -421,6 +448,17 @@ static enum arena_answer find_units(struct arena *arena, enum arena_pool pool, u
     uint32_t hint = atomic_load(&header->search);
     if (hint >= end)
         hint = 0;
+    if (count > 1) {
+        /* Runs lie as low as they can, so that single units have the rest to themselves. */
+        _Atomic uint32_t *lowest = &header->search_run[count % ARENA_RUNS];
+        *unit = find_tile(arena, count < ARENA_RUNS ? atomic_load(lowest) : 0, end, count);
+        if (*unit != end) {
+            atomic_store(lowest, *unit);
+            return ARENA_OK;
+        }
+        if (end < geometry->units)
+            return ARENA_NEED_RESERVE;
+    }
     *unit = find_run(arena, hint, end, count);
     if (*unit == end && hint > 0)
         *unit = find_run(arena, 0, end, count);
@@ -500,6 +538,9 @@ bool arena_return_page(struct arena *arena, struct page_lists *lists, uint32_t u
     count_units(arena, where.pool, -where.units);
     if (unit < atomic_load(&arena->header->search))
         atomic_store(&arena->header->search, unit);
+    for (uint32_t run = 0; run < ARENA_RUNS; run++)
+        if (unit < atomic_load_explicit(&arena->header->search_run[run], memory_order_relaxed))
+            atomic_store_explicit(&arena->header->search_run[run], unit, memory_order_relaxed);
     pool_end(arena);
     return true;
 }
@@ -531,17 +572,29 @@ static enum arena_answer take_large(struct arena *arena, struct page_lists *list
     uint32_t units = (size + arena->geometry.unit_size - 1) / arena->geometry.unit_size;
     if (take_large_listed(arena, lists, holder, pool, units, slot))
         return ARENA_OK;
+    if (purpose & ARENA_NO_LEND)
+        return ARENA_NEED_PAGE;
     enum arena_answer answer = lend(arena, lists, holder, pool, ARENA_LARGE, units, purpose);
     if (answer != ARENA_OK)
         return answer;
     return take_large_listed(arena, lists, holder, pool, units, slot) ? ARENA_OK : ARENA_NEED_PAGE;
 }
 
+/* How many free slots of a class must stay (A4). */
+static uint32_t spare_of(uint32_t class, int purpose)
+{
+    if (class >= ARENA_CLASSES)
+        return 0;
+    return purpose & ARENA_UPDATE && (uint32_t)purpose >> 8 == class + 1 ? 0 : 1;
+}
+
 static enum arena_answer take_class(struct arena *arena, struct page_lists *lists, uint32_t holder, enum arena_pool pool,
                                     uint32_t class, int purpose, uint32_t *slot)
 {
-    uint32_t spare = purpose & ARENA_UPDATE ? 0 : 1;
+    uint32_t spare = spare_of(class, purpose);
     for (int tries = 0; lists->free[pool][class] <= spare && tries < 2; tries++) {
+        if (purpose & ARENA_NO_LEND)
+            return ARENA_NEED_PAGE;
         enum arena_answer answer = lend(arena, lists, holder, pool, class, arena->geometry.class_units[class], purpose);
         if (answer != ARENA_OK)
             return answer;
@@ -558,9 +611,8 @@ enum arena_answer arena_take(struct arena *arena, struct page_lists *lists, uint
     enum arena_answer answer = take_class(arena, lists, holder, pool, class, purpose, slot);
     if (answer != ARENA_NEED_PAGE || !(purpose & ARENA_ANY_CLASS))
         return answer;
-    uint32_t spare = purpose & ARENA_UPDATE ? 0 : 1;
     while (++class < arena->geometry.class_count)
-        if (lists->free[pool][class] > spare && take_listed(arena, lists, holder, pool, class, slot))
+        if (lists->free[pool][class] > spare_of(class, purpose) && take_listed(arena, lists, holder, pool, class, slot))
             return ARENA_OK;
     return ARENA_NEED_PAGE;
 }
@@ -614,12 +666,57 @@ uint32_t arena_sparsest(const struct arena *arena, const struct page_lists *list
                 break;
             uint32_t own_free = where.slots - page->live, all_free = lists->free[pool][class];
             bool fits = page->live == 0 ? !spared(lists, &where)
-                                        : class < ARENA_CLASSES && all_free > own_free && all_free - own_free > page->live;
+                                        : class <= ARENA_ENTRY && all_free > own_free && all_free - own_free > page->live;
             if (fits && page->live < best_live) {
                 best = head - 1;
                 best_live = page->live;
             }
             head = page->next;
+        }
+    }
+    return best;
+}
+
+bool arena_page_at(const struct arena *arena, uint32_t unit, uint32_t *holder, struct arena_page *page)
+{
+    return find_head(arena, unit, holder, page);
+}
+
+uint32_t arena_units_for(const struct geometry *geometry, uint32_t size)
+{
+    uint32_t class = arena_class(geometry, size);
+    return class == ARENA_LARGE ? (size + geometry->unit_size - 1) / geometry->unit_size : geometry->class_units[class];
+}
+
+/* What it costs to free a unit: a share of what its page holds. Large records and owners' overflow nodes do not move. */
+__attribute__((no_sanitize("thread"))) static uint32_t unit_cost(const struct arena *arena, uint32_t unit)
+{
+    uint32_t holder;
+    struct arena_page page;
+    if (!find_head(arena, unit, &holder, &page))
+        return 0;
+    uint32_t live = pages(arena)[page.unit].live;
+    if (live != 0 && page.class > ARENA_ENTRY)
+        return RUN_FIXED;
+    return live == 0 ? 1 : live * 16 / page.units;
+}
+
+uint32_t arena_cheapest_run(const struct arena *arena, uint32_t units, uint32_t from)
+{
+    uint32_t end = frontier(arena), best = UINT32_MAX;
+    uint64_t sum = 0, least = RUN_FIXED;
+    if (units > end)
+        return UINT32_MAX;
+    from = from % (end - units + 1) / units * units;
+    if (end > from + RUN_STRETCH + units)
+        end = from + RUN_STRETCH + units;
+    for (uint32_t unit = from; unit < end; unit++) {
+        sum += unit_cost(arena, unit);
+        if (unit - from >= units)
+            sum -= unit_cost(arena, unit - units);
+        if (unit + 1 - from >= units && (unit + 1) % units == 0 && sum < least) {
+            least = sum;
+            best = unit + 1 - units;
         }
     }
     return best;
@@ -660,7 +757,7 @@ int arena_reserve(struct arena *arena)
     uint32_t from = frontier(arena);
     uint32_t units = ARENA_CHUNK / geometry->unit_size;
     if (from >= geometry->units)
-        return -ENOSPC;
+        return 0;
     if (units > geometry->units - from)
         units = geometry->units - from;
     uint64_t at = geometry->data + (uint64_t)from * geometry->unit_size, length = (uint64_t)units * geometry->unit_size;
@@ -729,6 +826,8 @@ void arena_rebuild_units(struct arena *arena)
     atomic_store(&header->used_units, used[ARENA_OWNED] + used[ARENA_ANONYMOUS]);
     atomic_store(&header->used_anonymous_units, used[ARENA_ANONYMOUS]);
     atomic_store(&header->search, 0);
+    for (uint32_t run = 0; run < ARENA_RUNS; run++)
+        atomic_store(&header->search_run[run], 0);
 }
 
 /* ---- checks ---- */

@@ -3,7 +3,7 @@
  *   header | process slots | shards | stripes | shards' index | stripes' index | directory | pages | free units | data
  *
  * Everything in the mapping is named by offset or number; nothing in it is a pointer. A *slot number* counts 64 bytes from
- * the start of the mapping, so 0 is no slot. Data is cut into *units* (16 KiB; 4 KiB in a table under 64 MiB). A *page* is a
+ * the start of the mapping, so 0 is no slot. Data is cut into *units* of 4 KiB. A *page* is a
  * run of units lent to one shard (or owner stripe), one size class and one pool, cut into slots of that class. A record
  * larger than the largest class has a page of its own.
  *
@@ -15,8 +15,8 @@
  *     only under a HEAD that covers them.
  * A2  A unit is read or written only below the reserved frontier: what lies above may be a hole, whose read can be SIGBUS.
  * A3  Pages of the anonymous pool take at most `anonymous_units`.
- * A4  A create never takes the last free slot of a (holder, class, pool) nor the last `reserve_units` free units: an update
- *     of no larger size always finds its spare.
+ * A4  A create never takes the last free slot of a (holder, class, pool) nor the last `reserve_units` free units; an update
+ *     takes the last free slot only of the class that it gives one back to: one of no larger size always finds its spare.
  * A5  live + free slots of a page = slots of its class; a page is on its list if and only if it has a free slot.
  *
  * Locks: slots and pages of a holder belong to the holder's lock; directory words, the bitmap and the counts of units to
@@ -41,6 +41,7 @@
 #define ARENA_CHUNK (2u << 20)            /* bytes reserved from the system at a time */
 /* Reserved behind the data: the fixed part of a RETIRED record's payload may be read in any slot, also a short last one. */
 #define ARENA_TAIL 4096u
+#define ARENA_RUNS 16u
 #define ARENA_ORIGIN_MS (800ll * 86400 * 1000)
 
 enum arena_pool { ARENA_OWNED, ARENA_ANONYMOUS, ARENA_POOLS };
@@ -80,11 +81,15 @@ struct arena_header {
     _Atomic uint32_t pool_seq;
     _Atomic uint32_t frontier;                    /* units below it are reserved (A2) */
     _Atomic uint32_t used_units, used_anonymous_units;
-    _Atomic uint32_t search;                      /* where the next search for free units starts */
+    _Atomic uint32_t search;                      /* where the next search for a free unit starts */
+    _Atomic uint32_t search_run[ARENA_RUNS];      /* no run of so many units is free below */
     _Alignas(64) _Atomic uint32_t hand;           /* the next other shard to be advanced */
     _Atomic uint32_t recount_due;
     _Atomic uint32_t writer;                      /* process word of the snapshot's writer; 0: none */
     _Atomic uint64_t malformed, full, recoveries, quarantined;
+    _Alignas(64) _Atomic uint64_t generation;     /* of the image published last (persist.c); 0: none */
+    _Atomic uint64_t complete;                    /* of the image that is complete on disk */
+    _Atomic int64_t complete_ms;
 };
 _Static_assert(sizeof(struct arena_header) <= ARENA_HEADER_SIZE, "the header fits its page");
 
@@ -121,7 +126,10 @@ enum arena_answer {
     ARENA_NEED_PAGE,                      /* no page is free for this purpose */
     ARENA_BUSY                            /* the pool lock is taken */
 };
-enum { ARENA_CREATE = 0, ARENA_UPDATE = 1, ARENA_ANY_CLASS = 2, ARENA_NO_WAIT = 4 };  /* purpose; the last two are or-ed */
+/* Purpose: create, or update (which may use the reserve); or-ed: a larger class will do, do not wait, have no page lent. */
+enum { ARENA_CREATE = 0, ARENA_UPDATE = 1, ARENA_ANY_CLASS = 2, ARENA_NO_WAIT = 4, ARENA_NO_LEND = 8 };
+/* Or-ed to an update: the class of the slot that it will give back, the only one whose last free slot it may take (A4). */
+#define ARENA_OWN_CLASS(class) ((int)((class) + 1) << 8)
 #define ARENA_SHARD_SIZE 4096u
 #define ARENA_STRIPE_SIZE 1024u
 
@@ -146,14 +154,18 @@ enum arena_answer arena_take_small(struct arena *arena, struct page_lists *lists
 void arena_give(struct arena *arena, struct page_lists *lists, uint32_t holder, uint32_t slot);
 /* Returns an empty page to the table. False: it is not empty, or the pool lock is taken. Holder's lock. */
 bool arena_return_page(struct arena *arena, struct page_lists *lists, uint32_t unit);
-/* Reserves one more chunk, outside every lock. May take a millisecond. 0, -ENOSPC (all is reserved already: nothing more
- * to have) or another negative errno. */
+/* Reserves one more chunk, if not all is reserved by now; outside every lock. May take a millisecond. 0, or the negative
+ * errno of a system that refuses what the table was promised. */
 int arena_reserve(struct arena *arena);
 
 /* A slot number from the mapping, checked: NULL unless it lies in reserved data with room for a record's header. */
 struct record *arena_record(const struct arena *arena, uint32_t slot);
 /* The bytes of a slot for `length` from its start, checked against the end of reserved data. */
 bool arena_within(const struct arena *arena, uint32_t slot, uint64_t length);
+struct arena_page {
+    uint32_t unit, class, units, slots, size;
+    enum arena_pool pool;
+};
 /* The page that a slot belongs to: unit of its head and size of its slots. False: the slot is not in a lent page of this
  * holder, or not at the start of a slot. */
 struct arena_place {
@@ -165,15 +177,18 @@ uint32_t arena_slot_of(const struct arena *arena, uint32_t unit, uint32_t number
 /* The page with the fewest records among those of this pool's lists whose records fit elsewhere in the same lists: unit
  * of its head, or UINT32_MAX. Holder's lock. */
 uint32_t arena_sparsest(const struct arena *arena, const struct page_lists *lists, enum arena_pool pool);
+/* The run of `units` units, at a multiple of that, from which the fewest records must be moved to make it free, looked for
+ * in a stretch of the data from unit `from` on: its first unit, or UINT32_MAX. No lock: a guess. */
+uint32_t arena_cheapest_run(const struct arena *arena, uint32_t units, uint32_t from);
+/* The page that covers a unit, and its holder. False: it is free. No lock: a guess. */
+bool arena_page_at(const struct arena *arena, uint32_t unit, uint32_t *holder, struct arena_page *page);
+/* Units of a page for records of so many bytes. */
+uint32_t arena_units_for(const struct geometry *geometry, uint32_t size);
 /* Takes a page off its list so that nothing is allotted from it, and puts it back. Holder's lock. */
 void arena_unlist(struct arena *arena, struct page_lists *lists, uint32_t unit);
 void arena_relist(struct arena *arena, struct page_lists *lists, uint32_t unit);
 
 /* Walks the pages of a holder by the directory: start with *unit = 0; false at the end. Each call answers one head. */
-struct arena_page {
-    uint32_t unit, class, units, slots, size;
-    enum arena_pool pool;
-};
 bool arena_next_page(const struct arena *arena, uint32_t holder, uint32_t *unit, struct arena_page *page);
 
 /* Recovery, holder's lock: forgets the lists, then, page by page, slot by slot, is told which are taken. */

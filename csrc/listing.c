@@ -196,6 +196,9 @@ enum sessile_status sessile_sweep(struct sessile *table, const struct sessile_ca
         *count += ended;
         if (call->sink && call->sink->used > call->sink->capacity / 2)
             break;    /* the caller takes the reports, and goes on */
+        struct stripe_hold stripe;
+        if (atomic_load(&stripe_at(table, number)->revoking) && stripe_enter(table, number, call->wait_ms, &stripe) == SESSILE_OK)
+            owner_leave(&stripe);
         if (more)
             continue;
         if (ended > 0)

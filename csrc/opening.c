@@ -212,7 +212,7 @@ static enum sessile_status write_header(struct sessile *table, const struct sess
     header->layout = arena_layout();
     header->capacity = options->capacity;
     header->memory = options->memory;
-    header->anonymous_share_ppb = (uint64_t)(options->anonymous_share * 1e9);
+    header->anonymous_share_ppb = (uint64_t)(table->arena.geometry.anonymous_share * 1e9 + 0.5);
     header->time_namespace = system_time_namespace();
     header->origin_ms = system_clock_ms() - ARENA_ORIGIN_MS;
     (void)system_boot_id(header->boot_id);    /* zeroes where it is not to be had */
@@ -280,7 +280,7 @@ static enum sessile_status fill(struct sessile *table, const struct sessile_opti
     write_shards(table);
     status = arena_reserve(&table->arena);
     table->created_here = true;
-    return status < 0 && status != -ENOSPC ? failed(problem, "fallocate", -status) : SESSILE_OK;
+    return status < 0 ? failed(problem, "fallocate", -status) : SESSILE_OK;
 }
 
 static void owner_key(struct sessile *table)

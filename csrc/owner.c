@@ -91,6 +91,26 @@ static void reset(struct stripe_hold *hold, uint32_t epoch)
     seq_end(stripe);
 }
 
+/* A process died while it ended an owner's sessions: ends the rest. Its reports went with it. */
+static enum sessile_status finish_revocations(struct stripe_hold *hold, int64_t wait_ms)
+{
+    struct sessile_call call = {.wait_ms = wait_ms};
+    for (uint32_t place = 0; place < hold->index.active; place++) {
+        uint64_t word = atomic_load(&hold->index.entries[place]), count;
+        const struct owner_entry *entry = word ? small_at(hold->table, (uint32_t)word & 0x7fffffffu) : NULL;
+        uint64_t state = entry ? atomic_load(&entry->state) : 0;
+        if (state == 0)
+            continue;
+        struct owner owner = {.key = {atomic_load(&entry->key[0]), atomic_load(&entry->key[1])}};
+        enum sessile_status status = owner_revoke(hold, &owner, state == 1 ? 0 : state, &call, &count);
+        if (status != SESSILE_OK)
+            return status;
+        place = UINT32_MAX;    /* entries may have moved: from the start, until none is left */
+    }
+    atomic_store_explicit(&hold->stripe->revoking, 0, memory_order_release);
+    return SESSILE_OK;
+}
+
 enum sessile_status stripe_enter(struct sessile *table, uint32_t number, int64_t wait_ms, struct stripe_hold *hold)
 {
     struct stripe *stripe = stripe_at(table, number);
@@ -108,7 +128,12 @@ enum sessile_status stripe_enter(struct sessile *table, uint32_t number, int64_t
     uint32_t epoch = shard_epoch(table);
     if (atomic_load(&stripe->epoch) != epoch)
         reset(hold, epoch);
-    return SESSILE_OK;
+    if (__builtin_expect(atomic_load(&stripe->revoking) != 0, 0)) {
+        status = finish_revocations(hold, wait_ms);
+        if (status != SESSILE_OK)
+            owner_leave(hold);
+    }
+    return status;
 }
 
 void owner_leave(struct stripe_hold *hold)
@@ -131,19 +156,8 @@ static struct owner_entry *find(const struct stripe_hold *hold, const uint64_t k
 enum sessile_status owner_enter(struct sessile *table, const struct owner *owner, const struct sessile_call *call,
                                 struct stripe_hold *hold)
 {
-    uint32_t number = (uint32_t)(owner->key[0] >> table->arena.geometry.shard_shift), slot;
-    enum sessile_status status = stripe_enter(table, number, call->wait_ms, hold);
-    if (status != SESSILE_OK)
-        return status;
-    struct owner_entry *entry = find(hold, owner->key, &slot);
-    uint64_t state = entry ? atomic_load(&entry->state) : 0;
-    if (state == 0)
-        return SESSILE_OK;
-    uint64_t count = 0;
-    status = owner_revoke(hold, owner, state == 1 ? 0 : state, call, &count);
-    if (status != SESSILE_OK)
-        owner_leave(hold);
-    return status;
+    uint32_t number = (uint32_t)(owner->key[0] >> table->arena.geometry.shard_shift);
+    return stripe_enter(table, number, call->wait_ms, hold);
 }
 
 /* ---- entries and nodes ---- */
@@ -276,22 +290,39 @@ static bool tidy(struct stripe_hold *hold, const struct owner *owner)
     return freed;
 }
 
+/* A way along the nodes of a chain. */
+struct chain {
+    uint32_t next, seen, steps, power;
+};
+
+/* The next node, or NULL: at the end, and where a damaged chain leads astray (`next` is not 0 then) or runs in a circle,
+ * which shows when it comes back to the node that was noted at the last power of two. */
+static struct owner_node *chain_next(const struct stripe_hold *hold, struct chain *chain)
+{
+    struct owner_node *node = chain->steps > 0 && chain->next == chain->seen
+                                  ? NULL : node_at(hold->table, hold->number, chain->next);
+    if (!node)
+        return NULL;
+    if (++chain->steps > chain->power) {
+        chain->seen = chain->next;
+        chain->power = chain->steps * 2;
+    }
+    chain->next = atomic_load(&node->next);
+    return node;
+}
+
 /* Calls `each` for every place of a chain; stops where it answers false. */
 static void for_places(const struct stripe_hold *hold, struct owner_entry *entry,
                        bool (*each)(void *context, _Atomic uint64_t *place), void *context)
 {
-    /* More nodes than slots: a damaged chain that runs in a circle. */
-    uint32_t nodes = hold->table->arena.geometry.end_slot;
     for (unsigned i = 0; i < ENTRY_REFS; i++)
         if (!each(context, &entry->ref[i]))
             return;
-    struct owner_node *node = node_at(hold->table, hold->number, atomic_load(&entry->next));
-    while (node && nodes-- > 0) {
+    struct chain chain = {.next = atomic_load(&entry->next)};
+    for (struct owner_node *node; (node = chain_next(hold, &chain)) != NULL;)
         for (unsigned i = 0; i < NODE_REFS; i++)
             if (!each(context, &node->ref[i]))
                 return;
-        node = node_at(hold->table, hold->number, atomic_load(&node->next));
-    }
 }
 
 struct search {
@@ -487,15 +518,19 @@ enum sessile_status owner_revoke(struct stripe_hold *hold, const struct owner *o
     *count = 0;
     if (!entry)
         return SESSILE_OK;
+    atomic_store_explicit(&hold->stripe->revoking, 1, memory_order_release);
+    record_order();
     atomic_store_explicit(&entry->state, keep | 1, memory_order_release);
     record_order();
     enum sessile_status status = owner_walk(hold, owner, call, end_one, &revocation);
     *count = revocation.count;
     if (status != SESSILE_OK)
-        return status;    /* the state stays: the next user of the entry goes on */
+        return status;    /* the state stays: the next user of the stripe goes on */
     entry = find(hold, owner->key, &slot);
     if (entry)
         atomic_store_explicit(&entry->state, 0, memory_order_release);
+    record_order();
+    atomic_store_explicit(&hold->stripe->revoking, 0, memory_order_release);
     tidy(hold, owner);
     return SESSILE_OK;
 }
@@ -635,6 +670,73 @@ void owner_unclaim(struct stripe_hold *hold, const struct owner *owner, uint64_t
     owner_leave(hold);
 }
 
+/* Moves an entry into another slot: filled before its key is set, found by the index from then on. */
+static bool move_entry(struct stripe_hold *hold, uint32_t slot, struct owner_entry *entry)
+{
+    uint32_t to, holder = holder_of(hold->table, hold->number);
+    struct page_lists *lists = &hold->stripe->lists;
+    if (lists->free[ARENA_OWNED][ARENA_ENTRY] == 0 ||
+        arena_take_small(&hold->table->arena, lists, holder, ARENA_ENTRY, ARENA_NO_WAIT, &to) != ARENA_OK)
+        return false;
+    struct owner_entry *new = small_at(hold->table, to);
+    uint64_t key = atomic_load(&entry->key[0]);
+    uint32_t hash = (uint32_t)atomic_load(&entry->key[1]);
+    memcpy((uint8_t *)new + sizeof key, (const uint8_t *)entry + sizeof key, sizeof *new - sizeof key);
+    record_order();
+    atomic_store_explicit(&new->key[0], key, memory_order_release);
+    record_order();
+    index_replace(&hold->index, hash, slot, to);
+    record_order();
+    /* Its key first: an entry that is wiped halfway must not pass for the whole one. */
+    atomic_store_explicit(&entry->key[0], 0, memory_order_release);
+    record_order();
+    system_wipe((void *)entry, sizeof *entry);
+    arena_give(&hold->table->arena, lists, holder, slot);
+    return true;
+}
+
+static bool evacuate_page(struct stripe_hold *hold, uint32_t unit)
+{
+    struct arena *arena = &hold->table->arena;
+    struct page_lists *lists = &hold->stripe->lists;
+    uint32_t next = unit;
+    struct arena_page page;
+    if (unit == UINT32_MAX || !arena_next_page(arena, holder_of(hold->table, hold->number), &next, &page) ||
+        page.unit != unit || page.class == ARENA_LARGE)
+        return false;
+    seq_begin(hold->stripe);
+    arena_unlist(arena, lists, unit);
+    for (uint32_t i = 0; page.class == ARENA_ENTRY && i < page.slots; i++) {
+        uint32_t slot = arena_slot_of(arena, unit, i, page.size);
+        struct owner_entry *entry = small_at(hold->table, slot);
+        if (entry && atomic_load(&entry->key[0]) != 0 && !move_entry(hold, slot, entry))
+            break;
+    }
+    arena_relist(arena, lists, unit);
+    bool returned = arena_return_page(arena, lists, unit);
+    seq_end(hold->stripe);
+    return returned;
+}
+
+bool owner_evacuate(struct sessile *table, uint32_t number, uint32_t unit, const struct sessile_call *call)
+{
+    struct stripe_hold hold;
+    if (stripe_enter(table, number, call->wait_ms, &hold) != SESSILE_OK)
+        return false;
+    if (seems_stale(&hold))
+        sweep(&hold, call, SWEEP_WHEN_FULL);
+    if (unit == UINT32_MAX)
+        unit = arena_sparsest(&table->arena, &hold.stripe->lists, ARENA_OWNED);
+    bool returned = evacuate_page(&hold, unit);
+    owner_leave(&hold);
+    return returned;
+}
+
+bool owner_compact(struct sessile *table, uint32_t number, const struct sessile_call *call)
+{
+    return owner_evacuate(table, number, UINT32_MAX, call);
+}
+
 /* ---- recovery and checks ---- */
 
 struct stripe_recovery {
@@ -661,8 +763,15 @@ static bool entry_taken(void *context, uint32_t slot)
         wipe_small(entry);
         return false;
     }
+    uint64_t key[2] = {atomic_load(&entry->key[0]), atomic_load(&entry->key[1])};
+    uint32_t other;
+    if (find(hold, key, &other)) {
+        /* Killed while it was moved: both are the same, and the chain is marked through either. */
+        wipe_small(entry);
+        return false;
+    }
     grow(hold);
-    if (index_insert(&hold->index, (uint32_t)atomic_load(&entry->key[1]), slot))
+    if (index_insert(&hold->index, (uint32_t)key[1], slot))
         hold->stripe->entries++;
     return true;
 }
@@ -744,8 +853,20 @@ void owner_recover(struct sessile *table, uint32_t number)
     seq_end(hold->stripe);
 }
 
+/* Adds the nodes of an entry's chain to *nodes. */
+static void check_chain(const struct stripe_hold *hold, const struct owner_entry *entry, uint32_t *nodes,
+                        struct check *check)
+{
+    struct chain chain = {.next = atomic_load(&entry->next)};
+    while (chain_next(hold, &chain))
+        *nodes += 1;
+    if (chain.next != 0)
+        check_finding(check, "O3: stripe %u: a chain leads astray at slot %u", hold->number, chain.next);
+}
+
 void owner_check(const struct stripe_hold *hold, struct check *check)
 {
+    uint32_t nodes = 0, taken = hold->stripe->lists.live[ARENA_OWNED][ARENA_NODE];
     uint32_t broken, count = index_count(&hold->index, &broken);
     if (broken || count != hold->stripe->entries)
         check_finding(check, "I1, I2: stripe %u: %u entries, counted as %u, %u not found from their home", hold->number,
@@ -759,6 +880,10 @@ void owner_check(const struct stripe_hold *hold, struct check *check)
             check_finding(check, "O3: stripe %u: index entry %u leads to no owner", hold->number, at);
         else if (entry && atomic_load(&entry->state) != 0)
             check_finding(check, "O2: stripe %u: an unfinished revocation", hold->number);
+        if (entry)
+            check_chain(hold, entry, &nodes, check);
     }
+    if (nodes != taken)
+        check_finding(check, "O3: stripe %u: %u nodes in chains, %u taken", hold->number, nodes, taken);
     arena_check_holder(&hold->table->arena, &hold->stripe->lists, holder_of(hold->table, hold->number), check);
 }

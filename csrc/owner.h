@@ -8,8 +8,8 @@
  * eviction and destroy never touch them.
  *
  * O1  Every LIVE session with an owner (and every PENDING one whose parent may be RETIRED) has its reference.
- * O2  state is 0, or a revocation that is under way: 1 keeps nothing, else handle | 1 is kept. It is finished by whoever
- *     next holds the stripe.
+ * O2  state is 0, or a revocation that is under way: 1 keeps nothing, else handle | 1 is kept; the stripe's `revoking` is set
+ *     before and cleared after. Killed midway, it is finished by whoever next enters the stripe, a sweep at the latest.
  * O3  every node of a chain is in use by that chain only.
  *
  * Adding: the reference is one 8-byte store; a new node is filled before it is linked, a new entry before its key is set.
@@ -43,7 +43,8 @@ struct stripe {                           /* in the mapping */
     _Atomic uint32_t epoch;
     uint32_t active, entries;
     uint32_t hand;                        /* place in the index where the next sweep goes on */
-    uint32_t reserved[10];
+    _Atomic uint32_t revoking;            /* 1: some entry's state is not 0 (O2) */
+    uint32_t reserved[9];
     struct page_lists lists;
 };
 _Static_assert(sizeof(struct stripe) <= ARENA_STRIPE_SIZE, "a stripe fits the room that the layout gives it");
@@ -63,7 +64,7 @@ struct stripe_hold {                      /* a stripe in hand */
 
 struct owner owner_named(const struct sessile *table, const uint8_t *text, uint32_t length);
 
-/* Locks the stripe of an owner; finishes a revocation that a dead process left in this owner's entry. */
+/* Locks the stripe of an owner. */
 SESSILE_CHECKED enum sessile_status owner_enter(struct sessile *table, const struct owner *owner,
                                                 const struct sessile_call *call, struct stripe_hold *hold);
 void owner_leave(struct stripe_hold *hold);
@@ -95,6 +96,12 @@ SESSILE_CHECKED enum sessile_status owner_revoke(struct stripe_hold *hold, const
 SESSILE_CHECKED enum sessile_status owner_evict(struct sessile *table, const struct owner *owner, uint32_t cap,
                                                 const uint8_t except[32], const struct sessile_call *call,
                                                 uint32_t *evicted);
+
+/* Verifies some entries of a stripe and moves those of its sparsest page together. Takes the stripe itself. True: a page
+ * was returned. */
+bool owner_compact(struct sessile *table, uint32_t number, const struct sessile_call *call);
+/* The same for one page of entries. */
+bool owner_evacuate(struct sessile *table, uint32_t number, uint32_t unit, const struct sessile_call *call);
 
 /* Repairs a stripe from its entries (lock held). */
 void owner_recover(struct sessile *table, uint32_t number);

@@ -1,9 +1,9 @@
 /* room.c - see room.h. */
 #include "room.h"
 
-#include <errno.h>
-
 #define EVACUATE_SHARDS 16u
+#define COMPACT_STRIPES 4u
+#define RUNS 16u
 #define EXPIRE_BATCH 64u
 #define SWEPT_MS 250                      /* a full table looks for due sessions everywhere so often at the most */
 
@@ -140,25 +140,65 @@ static bool expire_somewhere(struct sessile *table, const struct sessile_call *c
     return false;
 }
 
-static bool evacuate_one(struct sessile *table, uint32_t number, int64_t wait_ms)
+static bool evacuate_one(struct sessile *table, uint32_t number, bool owned_too, int64_t wait_ms)
 {
     struct hold hold;
     if (shard_enter(table, number, wait_ms, &hold) != SESSILE_OK)
         return false;
-    bool freed = shard_evacuate(&hold, ARENA_OWNED) || shard_evacuate(&hold, ARENA_ANONYMOUS);
+    bool freed = shard_evacuate(&hold, ARENA_ANONYMOUS) || (owned_too && shard_evacuate(&hold, ARENA_OWNED));
     shard_leave(&hold);
     return freed;
 }
 
-static bool evacuate_somewhere(struct sessile *table, const struct sessile_call *call, struct room *room, uint32_t number)
+static bool evacuate_somewhere(struct sessile *table, const struct sessile_call *call, struct room *room, uint32_t number,
+                               bool owned_too)
 {
-    if (evacuate_one(table, number, call->wait_ms))
+    if (evacuate_one(table, number, owned_too, call->wait_ms))
         return true;
     for (uint32_t i = 0; i < EVACUATE_SHARDS && room->evacuated < table->arena.geometry.shards; i++) {
         room->evacuated++;
-        if (evacuate_one(table, next_hand(table), 0))
+        if (evacuate_one(table, next_hand(table), owned_too, 0))
             return true;
     }
+    return false;
+}
+
+static bool evacuate_page(struct sessile *table, uint32_t number, uint32_t unit, const struct sessile_call *call)
+{
+    struct hold hold;
+    if (shard_enter(table, number, call->wait_ms, &hold) != SESSILE_OK)
+        return false;
+    bool freed = shard_evacuate_page(&hold, unit);
+    shard_leave(&hold);
+    return freed;
+}
+
+/* Frees the cheapest run of units that a page for the record needs: pages of any shard, one after the other. */
+static bool clear_run(struct sessile *table, const struct sessile_call *call, struct room *room)
+{
+    uint32_t units = arena_units_for(&table->arena.geometry, room->size), unit, holder;
+    struct arena_page page;
+    if (units < 2 || room->runs++ >= RUNS)
+        return false;
+    uint32_t from = arena_cheapest_run(&table->arena, units, room->runs == 1 ? 0 : next_hand(table) * units);
+    bool any = false;
+    for (unit = from; from != UINT32_MAX && unit < from + units; unit++) {
+        if (!arena_page_at(&table->arena, unit, &holder, &page))
+            continue;
+        any |= holder < table->arena.geometry.shards
+                   ? evacuate_page(table, holder, page.unit, call)
+                   : owner_evacuate(table, holder - table->arena.geometry.shards, page.unit, call);
+        unit = page.unit + page.units - 1;
+    }
+    return any;
+}
+
+/* Owners without sessions go, and the entries that stay move together. */
+static bool compact_owners(struct sessile *table, const struct sessile_call *call)
+{
+    for (uint32_t i = 0; i < COMPACT_STRIPES; i++)
+        if (owner_compact(table, next_hand(table), call))
+            return true;
     return false;
 }
 
@@ -198,11 +238,29 @@ static bool evict_own(struct sessile *table, const struct owner *owner, const ui
     return owner_evict(table, owner, OWNER_ONE_LESS, except, call, &evicted) == SESSILE_OK && evicted > 0;
 }
 
+/* Pages for a record: could there ever be so many, and is it the anonymous pool's limit (A3) that keeps them? */
+static bool can_fit(const struct sessile *table, const struct room *room, enum arena_pool pool, bool *by_pool)
+{
+    const struct geometry *geometry = &table->arena.geometry;
+    uint32_t units = arena_units_for(geometry, room->size);
+    *by_pool = pool == ARENA_ANONYMOUS &&
+               atomic_load(&table->arena.header->used_anonymous_units) + units > geometry->anonymous_units;
+    return units <= (pool == ARENA_ANONYMOUS ? geometry->anonymous_units : geometry->units - geometry->reserve_units);
+}
+
+/* Moves records together so that pages become free. Where the anonymous pool is at its limit only its own pages help. */
+static bool gather(struct sessile *table, const struct sessile_call *call, struct room *room, uint32_t number, bool by_pool)
+{
+    if (by_pool)
+        return evacuate_somewhere(table, call, room, number, false);
+    return clear_run(table, call, room) || evacuate_somewhere(table, call, room, number, true) || compact_owners(table, call);
+}
+
 enum sessile_status room_make(struct sessile *table, const struct sessile_call *call, struct room *room,
                               enum shard_answer answer, uint32_t number, enum arena_pool pool, const struct owner *owner,
                               const uint8_t except[32])
 {
-    (void)pool;
+    bool by_pool = false;
     if (call->wait_ms == 0)
         return SESSILE_WOULD_BLOCK;
     if (room->tries++ >= ROOM_TRIES)
@@ -211,7 +269,7 @@ enum sessile_status room_make(struct sessile *table, const struct sessile_call *
         return SESSILE_OK;
     if (answer == SHARD_RESERVE) {
         int status = arena_reserve(&table->arena);
-        if (status == 0 || status == -ENOSPC)
+        if (status == 0)
             return SESSILE_OK;
         table->problem = (struct sessile_problem){.error = -status, .operation = "fallocate"};
         return SESSILE_NO_MEMORY;
@@ -221,13 +279,19 @@ enum sessile_status room_make(struct sessile *table, const struct sessile_call *
             return SESSILE_OK;
         room->swept = true;
     }
-    if (answer == SHARD_PAGE && evacuate_somewhere(table, call, room, number))
+    if (answer == SHARD_PAGE && !can_fit(table, room, pool, &by_pool)) {
+        atomic_fetch_add(&table->arena.header->full, 1);
+        return SESSILE_FULL;
+    }
+    /* Half of the tries are left for evictions. */
+    if (answer == SHARD_PAGE && room->tries < ROOM_TRIES / 2 && gather(table, call, room, number, by_pool))
         return SESSILE_OK;
     if (answer == SHARD_PAGE && !(room->purpose & ARENA_ANY_CLASS)) {
         room->purpose |= ARENA_ANY_CLASS;
         return SESSILE_OK;
     }
     room->evacuated = 0;
+    room->runs = 0;
     if (answer == SHARD_INDEX) {
         if (evict_one(table, number, WHEEL_PROBATION, call, except) || evict_one(table, number, WHEEL_PROVEN, call, except))
             return SESSILE_OK;

@@ -15,7 +15,9 @@
 struct room {                      /* one store's search for room; zeroed at first */
     unsigned tries;
     int purpose;                   /* to be or-ed to the next try's: ARENA_ANY_CLASS once nothing else helps */
+    uint32_t size;                 /* bytes of the record that is to be stored; set by the caller */
     unsigned evacuated;            /* shards looked at for a sparse page */
+    unsigned runs;                 /* runs of units that were tried to be freed */
     bool swept;                    /* stale shards and due sessions were looked for everywhere */
 };
 

@@ -247,7 +247,9 @@ static enum sessile_status read_old(struct sessile *table, const struct sessile_
             status = shard_copy(&located.hold, located.record, image, &needed);
         shard_leave(&located.hold);
         if (status == SESSILE_OK && !shard_verify(image, reference->digest))
-            return SESSILE_DAMAGED;
+            status = SESSILE_DAMAGED;
+        if (status == SESSILE_DAMAGED)
+            table_quarantine(table, call, reference->digest);
         if (status != SESSILE_BUFFER)
             return status;
         if (!image_grow(image, needed))
@@ -310,6 +312,7 @@ static enum sessile_status commit_rotation(struct rotation *rotation, const stru
     make_child(rotation, old, content, now);
     enum sessile_status status = SESSILE_INVALID;
     if (record_own_parts(child.record, &parts)) {
+        rotation->room.size = RECORD_HEADER + record_payload_length(child.record->lengths);
         if (parts.owner_length)
             rotation->owner = owner_named(rotation->table, parts.owner, parts.owner_length);
         status = run(rotation);

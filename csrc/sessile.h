@@ -316,4 +316,114 @@ SESSILE_API void sessile_repairs(struct sessile *table, uint32_t *recovered, uin
 /* A name for a status, such as "SESSILE_FULL"; never NULL. */
 SESSILE_API const char *sessile_status_name(enum sessile_status status);
 
+/* ---- persistence: what an image on disk is made from and read into ----
+ *
+ * A record in an image is the first 72 bytes of the record in memory, created_s, authenticated_s, issued_s, and the payload
+ * (record.h), without gaps or padding: its lengths say how long it is, its commit word carries its checksum.
+ *
+ * An image is taken while the table works: marks of all shards first, then shard by shard (any number of calls each), then
+ * the children that the notes name. What changes meanwhile is in it in one form or the other; a session that gets a new id
+ * meanwhile is in it under one of them at least, and the notes tell the reader which one holds. */
+
+#define SESSILE_IMAGE_HEADER 84u   /* bytes of a record in an image before its payload */
+#define SESSILE_IMAGE_RECORD_MAX (SESSILE_IMAGE_HEADER + SESSILE_FIELDS_MAX + SESSILE_DEVICE_MAX + SESSILE_OWNER_MAX + 34u)
+
+enum sessile_note_kind {
+    SESSILE_NOTE_CHILD = 1,        /* a session may have this digest by now */
+    SESSILE_NOTE_NEWER = 2         /* a session got its id since: one with this digest, or with fewer rotations, is older */
+};
+
+struct sessile_note {
+    uint8_t digest[SESSILE_DIGEST_SIZE]; /* to be copied by sessile_export_digest() at the end; NEWER: or zeroes */
+    uint64_t handle;               /* NEWER */
+    uint32_t rotations;            /* NEWER, modulo 8192 */
+    uint32_t kind;
+};
+
+struct sessile_export {            /* the copy of one shard under way */
+    uint32_t shard, mark;          /* set by the caller, the rest zeroed before the first call: mark of this shard */
+    int64_t since_ms;              /* set by the caller: the table's clock when the marks were taken */
+    bool done;                     /* nothing more to come */
+    uint32_t epoch;                /* of all records in the buffer */
+    uint32_t records, notes;       /* in the buffers after this call */
+    size_t length;                 /* bytes of the records */
+    uint32_t pass, since, started, unit, slot, slot_size; /* where it stands */
+};
+
+/* A mark for each of facts.shards shards: what is written later is newer. OK, BUSY, DETACHED. */
+SESSILE_API SESSILE_CHECKED enum sessile_status sessile_export_marks(struct sessile *table, const struct sessile_call *call,
+                                                                     uint32_t *marks);
+/* Copies records of a shard until the buffer or the notes are full or the shard is done; holds its lock for some
+ * microseconds at a time. `capacity` at least SESSILE_IMAGE_RECORD_MAX, `notes_capacity` at least 1. Damaged records are
+ * left out. OK, INVALID, BUSY (call again, or give up), DETACHED. */
+SESSILE_API SESSILE_CHECKED enum sessile_status sessile_export(struct sessile *table, const struct sessile_call *call,
+                                                               struct sessile_export *export, uint8_t *buffer, size_t capacity,
+                                                               struct sessile_note *notes, uint32_t notes_capacity);
+/* Copies the session with this digest, and on the way what forwards to it. *length 0: there is none. *note: NEWER for that
+ * session, or of kind 0. OK, BUFFER (never with SESSILE_IMAGE_RECORD_MAX plus 16 KiB), BUSY, DETACHED. */
+SESSILE_API SESSILE_CHECKED enum sessile_status sessile_export_digest(struct sessile *table, const struct sessile_call *call,
+                                                                      const uint8_t digest[SESSILE_DIGEST_SIZE],
+                                                                      uint8_t *buffer, size_t capacity, size_t *length,
+                                                                      uint32_t *records, uint32_t *epoch,
+                                                                      struct sessile_note *note);
+
+struct sessile_rekey {             /* a new id that a session was given after the image was taken */
+    uint64_t handle;
+    uint32_t rotations;            /* of the session under that id, modulo 8192 */
+    uint32_t how;                  /* SESSILE_RENEW: the parent's id forwards; else it is dead */
+    int64_t at_ms;
+    uint8_t parent[SESSILE_DIGEST_SIZE], digest[SESSILE_DIGEST_SIZE];
+    uint8_t nonce[SESSILE_NONCE_SIZE];
+};
+
+struct sessile_rules {             /* arrays sorted by handle, ascending; NULL with a count of 0 */
+    const uint64_t *revoked;       /* sessions with these handles are not imported */
+    size_t revoked_count;
+    const struct sessile_note *newer; /* of kind NEWER, one a handle */
+    size_t newer_count;
+    const uint8_t (*superseded)[SESSILE_DIGEST_SIZE]; /* sessions with these digests are not imported; sorted as bytes */
+    size_t superseded_count;
+    const struct sessile_rekey *rekeys; /* one a handle */
+    size_t rekey_count;
+    const uint64_t *watched;       /* seen[i] becomes 1 when a session with handle watched[i] is met, imported or not */
+    uint8_t *seen;
+    size_t watched_count;
+};
+
+struct sessile_import_counts {     /* counted up */
+    uint64_t imported;             /* sessions */
+    uint64_t forwarding;           /* retired ids that forward */
+    uint64_t expired, revoked, superseded;
+    uint64_t impossible;           /* created in the future, or with a lifetime above 400 days */
+    uint64_t known;                /* the digest is in the table already */
+};
+
+/* Stores the records of an image in a fresh table. All of them are verified before the first is stored. OK, DAMAGED
+ * (nothing was stored), FULL (some were), INVALID, NO_MEMORY, BUSY, DETACHED. Needs call->wait_ms > 0. */
+SESSILE_API SESSILE_CHECKED enum sessile_status sessile_import(struct sessile *table, const struct sessile_call *call,
+                                                               const uint8_t *image, size_t length,
+                                                               const struct sessile_rules *rules,
+                                                               struct sessile_import_counts *counts);
+/* CRC32C, continued from `sum`; 0 starts one. */
+SESSILE_API uint32_t sessile_checksum(uint32_t sum, const void *data, size_t length);
+/* Moves a fresh table's clock forward to `now_ms`, so that times of an image go on in it; never back. */
+SESSILE_API void sessile_restore_clock(struct sessile *table, int64_t now_ms);
+/* The count of revoke_all. A fresh table's can be raised to that of an image; the table must be empty. */
+SESSILE_API uint32_t sessile_epoch(const struct sessile *table);
+SESSILE_API void sessile_restore_epoch(struct sessile *table, uint32_t epoch);
+
+/* The one writer of images among all processes of the table. True: it is this process, until it releases it or dies. */
+SESSILE_API bool sessile_writer_claim(struct sessile *table);
+SESSILE_API void sessile_writer_release(struct sessile *table);
+
+struct sessile_generation {
+    uint64_t published;            /* of the image under way or complete; 0: the table was never restored into or from */
+    uint64_t complete;             /* of the last image that is complete on disk; 0: none */
+    int64_t complete_ms;           /* the table's clock when it was begun */
+};
+SESSILE_API struct sessile_generation sessile_generation(const struct sessile *table);
+/* Only the writer, or who restores. Each stores one number, after all that went before in this thread. */
+SESSILE_API void sessile_publish(struct sessile *table, uint64_t generation);
+SESSILE_API void sessile_complete(struct sessile *table, uint64_t generation, int64_t begun_ms);
+
 #endif

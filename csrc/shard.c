@@ -315,6 +315,7 @@ enum sessile_status shard_enter(struct sessile *table, uint32_t number, int64_t 
     hold->shard = shard;
     hold->number = number;
     hold->now = arena_now(&table->arena);
+    hold->orphan_count = 0;
     shard_view_index(hold);
     uint32_t epoch = shard_epoch(table);
     if (__builtin_expect(atomic_load_explicit(&shard->epoch, memory_order_relaxed) != epoch, 0))
@@ -322,9 +323,41 @@ enum sessile_status shard_enter(struct sessile *table, uint32_t number, int64_t 
     return SESSILE_OK;
 }
 
+/* The forwarding record of a session that ended goes with it; where it cannot now, its own deadline ends it. */
+static void forget_parent(struct sessile *table, const struct orphan *orphan)
+{
+    struct hold hold;
+    struct record *record;
+    struct retired retired;
+    if (shard_enter(table, shard_number(table, orphan->parent), 0, &hold) != SESSILE_OK)
+        return;
+    uint32_t slot = shard_find(&hold, orphan->parent, &record);
+    if (slot != 0 && record_kind(record_read_terms(record)) == RECORD_RETIRED && !shard_is_dead_retired(record)) {
+        memcpy(&retired, record->payload, sizeof retired);
+        if (digest_equal(retired.child, orphan->child))
+            shard_remove(&hold, slot);
+    }
+    shard_leave(&hold);
+}
+
 void shard_leave(struct hold *hold)
 {
     lock_release(&hold->shard->lock, LOCK_SHARD);
+    for (unsigned i = 0; i < hold->orphan_count; i++)
+        forget_parent(hold->table, &hold->orphans[i]);
+    hold->orphan_count = 0;
+}
+
+/* A session whose own id was never presented leaves, and its parent forwards to nothing. */
+static void note_orphan(struct hold *hold, const struct record *record)
+{
+    uint64_t terms = record_read_terms(record);
+    if (record_kind(terms) != RECORD_SESSION || !(terms & RECORD_HAS_PARENT) || record_is_proven(record) ||
+        record_payload_length(record_read_lengths(record)) < 32 || hold->orphan_count == SHARD_ORPHANS)
+        return;
+    struct orphan *orphan = &hold->orphans[hold->orphan_count++];
+    memcpy(orphan->parent, record->payload, 32);
+    memcpy(orphan->child, record->digest, 32);
 }
 
 /* ---- finding ---- */
@@ -498,8 +531,12 @@ static void supersede(struct hold *hold, uint32_t from, uint32_t to)
 }
 
 /* A slot for a new version: of its own size; else, where the pool changes or nothing fits, as the old one's. */
-static enum arena_answer take_for_update(struct hold *hold, const struct record *image, int purpose, uint32_t *slot)
+static enum arena_answer take_for_update(struct hold *hold, uint32_t old, const struct record *image, int purpose,
+                                         uint32_t *slot)
 {
+    struct arena_place place;
+    if (arena_place(&hold->table->arena, hold->number, old, &place))
+        purpose |= ARENA_OWN_CLASS(place.class);
     return arena_take(&hold->table->arena, &hold->shard->lists, hold->number, pool_of(image),
                       (uint32_t)image_size(image), purpose | ARENA_UPDATE, slot);
 }
@@ -511,8 +548,10 @@ enum shard_answer shard_replace(struct hold *hold, uint32_t slot, struct record 
     uint32_t version = record_version(atomic_load_explicit(&old->commit, memory_order_relaxed));
     uint32_t to;
     shard_seq_begin(shard);
-    enum arena_answer answer = take_for_update(hold, image, purpose, &to);
+    enum arena_answer answer = take_for_update(hold, slot, image, purpose, &to);
     if (answer == ARENA_OK) {
+        if (record_kind(image->terms) == RECORD_RETIRED)
+            note_orphan(hold, old);
         commit_record(hold, arena_record(&hold->table->arena, to), image, version + 1);
         supersede(hold, slot, to);
     }
@@ -538,6 +577,7 @@ void shard_remove(struct hold *hold, uint32_t slot)
     struct shard *shard = hold->shard;
     struct record *record = arena_record(&hold->table->arena, slot);
     uint32_t hash = (uint32_t)record_prefix(record->digest), size = slot_size(hold, slot);
+    note_orphan(hold, record);
     shard_seq_begin(shard);
     shard->lsn++;
     atomic_store_explicit(&record->commit, RECORD_DIRTY, memory_order_release);
@@ -735,8 +775,8 @@ uint32_t shard_advance(struct hold *hold, uint32_t budget, bool sweep, struct se
             shard_view_index(hold);
             return ended;
         }
-        *more = budget == 0 || !fire(hold, slot, record, sink, deferred, &ended);
-        if (*more)
+        *more = budget == 0;
+        if (*more || !fire(hold, slot, record, sink, deferred, &ended))
             return ended;
         budget--;
     }
@@ -745,12 +785,28 @@ uint32_t shard_advance(struct hold *hold, uint32_t budget, bool sweep, struct se
     return ended;
 }
 
+/* The first record in the order of eviction but the one with digest `except`, which may hide others of its bucket. */
+static uint32_t first_victim(struct hold *hold, enum wheel_kind kind, const uint8_t except[32])
+{
+    struct shard *shard = hold->shard;
+    struct record *spared = NULL;
+    uint32_t first = 0, slot = except ? shard_find(hold, except, &spared) : 0;
+    shard_seq_begin(shard);
+    if (slot)
+        unfile_record(hold, slot, spared);
+    bool any = wheel_first(&shard->wheels[kind], shard->tick, false, &first) != WHEEL_NEVER;
+    if (slot)
+        shard_file(hold, slot, spared);
+    shard_seq_end(shard);
+    return any ? first : 0;
+}
+
 bool shard_evict(struct hold *hold, enum wheel_kind kind, const uint8_t except[32], struct sessile_sink *sink)
 {
     struct shard *shard = hold->shard;
     for (uint32_t look = 0; look < EVICT_LOOKS; look++) {
-        uint32_t slot = 0;
-        if (wheel_first(&shard->wheels[kind], shard->tick, false, &slot) == WHEEL_NEVER)
+        uint32_t slot = first_victim(hold, kind, except);
+        if (slot == 0)
             return false;
         struct record *record = arena_record(&hold->table->arena, slot);
         if (!record || !record_is_live(atomic_load_explicit(&record->commit, memory_order_relaxed))) {
@@ -765,7 +821,7 @@ bool shard_evict(struct hold *hold, enum wheel_kind kind, const uint8_t except[3
         bool is_first = prev == atomic_load_explicit(&record->prev, memory_order_relaxed) && wheel_of(record) == kind;
         if (!is_first && look + 1 < EVICT_LOOKS)
             continue;
-        if (wheel_of(record) != kind || (except && digest_equal(record->digest, except)))
+        if (wheel_of(record) != kind)
             continue;
         shard_report(hold, sink, record, SESSILE_EVICTED, true);
         shard->evicted++;
@@ -775,7 +831,8 @@ bool shard_evict(struct hold *hold, enum wheel_kind kind, const uint8_t except[3
     return false;
 }
 
-/* Moves one record into another slot: an update without a change. */
+/* Moves one record into another free slot of its pages, with its version: until the old copy is gone the two are alike, and
+ * recovery may keep either. No page is lent for it, else emptying one page would fill another. */
 static bool move(struct hold *hold, uint32_t slot, struct record *record, enum arena_pool pool)
 {
     struct arena *arena = &hold->table->arena;
@@ -783,20 +840,22 @@ static bool move(struct hold *hold, uint32_t slot, struct record *record, enum a
     uint32_t lengths = record_read_lengths(record), size = RECORD_HEADER + record_payload_length(lengths), to;
     struct arena_place place;
     if (!arena_place(arena, hold->number, slot, &place) || size > place.size ||
-        arena_take(arena, &hold->shard->lists, hold->number, pool, size, ARENA_ANY_CLASS | ARENA_NO_WAIT, &to) != ARENA_OK)
+        (uint32_t)commit != record_checksum(record, lengths) ||
+        arena_take(arena, &hold->shard->lists, hold->number, pool, size, ARENA_ANY_CLASS | ARENA_NO_WAIT | ARENA_NO_LEND,
+                   &to) != ARENA_OK)
         return false;
-    commit_copy(hold, arena_record(arena, to), record, lengths, record_version(commit) + 1);
+    commit_copy(hold, arena_record(arena, to), record, lengths, record_version(commit));
     supersede(hold, slot, to);
     return true;
 }
 
-bool shard_evacuate(struct hold *hold, enum arena_pool pool)
+bool shard_evacuate_page(struct hold *hold, uint32_t unit)
 {
     struct arena *arena = &hold->table->arena;
     struct shard *shard = hold->shard;
-    uint32_t unit = arena_sparsest(arena, &shard->lists, pool), next = unit;
+    uint32_t next = unit;
     struct arena_page page;
-    if (unit == UINT32_MAX || !arena_next_page(arena, hold->number, &next, &page) || page.unit != unit)
+    if (!arena_next_page(arena, hold->number, &next, &page) || page.unit != unit)
         return false;
     shard_seq_begin(shard);
     arena_unlist(arena, &shard->lists, unit);
@@ -807,11 +866,17 @@ bool shard_evacuate(struct hold *hold, enum arena_pool pool)
         struct record *record = arena_record(arena, slot);
         if (!record || !record_is_live(atomic_load_explicit(&record->commit, memory_order_relaxed)))
             continue;
-        moved = move(hold, slot, record, pool);
-        moves++;
+        moved = move(hold, slot, record, page.pool);
+        moves += moved;
     }
     arena_relist(arena, &shard->lists, unit);
     bool returned = arena_return_page(arena, &shard->lists, unit);
     shard_seq_end(shard);
     return returned || moves == EVACUATE_MOVES;
+}
+
+bool shard_evacuate(struct hold *hold, enum arena_pool pool)
+{
+    uint32_t unit = arena_sparsest(&hold->table->arena, &hold->shard->lists, pool);
+    return unit != UINT32_MAX && shard_evacuate_page(hold, unit);
 }

@@ -13,6 +13,7 @@
 #define SHARD_LATE_MS 10000               /* a dead retired id is merely late for so long */
 #define SHARD_RETIRED_MS 600000           /* how long a dead retired id is kept */
 #define SHARD_PENDING_S 10                /* a child that was not committed in that time is dropped */
+#define SHARD_ORPHANS 4u
 #define SHARD_WORK 4u                     /* expirations that a write pays for */
 
 /* In the mapping. The first line is what a look-up touches. */
@@ -100,12 +101,18 @@ static inline bool record_is_owned(const struct record *record)
 }
 
 /* A shard in hand: locked, its epoch current, its index in view. */
+struct orphan {                           /* a session that ended, and the record that forwards to it */
+    uint8_t parent[32], child[32];
+};
+
 struct hold {
     struct sessile *table;
     struct shard *shard;
     uint32_t number;
     struct index index;
     int64_t now;
+    unsigned orphan_count;                /* shard_leave() sees to them */
+    struct orphan orphans[SHARD_ORPHANS];
 };
 
 /* Locks a shard, repairing or resetting it where that is due. OK, WOULD_BLOCK, BUSY, DETACHED. */
@@ -155,6 +162,8 @@ uint32_t shard_advance(struct hold *hold, uint32_t budget, bool sweep, struct se
 bool shard_evict(struct hold *hold, enum wheel_kind kind, const uint8_t except[32], struct sessile_sink *sink);
 /* Moves the records of the sparsest page of a pool elsewhere and returns it. False: there is none, or nothing came of it. */
 bool shard_evacuate(struct hold *hold, enum arena_pool pool);
+/* The same for one page, whatever it costs. */
+bool shard_evacuate_page(struct hold *hold, uint32_t unit);
 
 /* Parts that recovery is made of (recover.c). */
 void shard_clear_derived(struct hold *hold);

@@ -136,7 +136,7 @@ bool succession_first(struct sessile *table, const struct sessile_call *call, co
     bool done = true;
     if (slot != 0 && succession_is_renewal(&retired) && retired.drain_until_ms == 0) {
         retired.drain_until_ms = (uint64_t)(hold.now + SHARD_DRAIN_MS);
-        done = shard_copy(&hold, record, &image, &needed) == SESSILE_OK;
+        done = shard_copy(&hold, record, &image, &needed) == SESSILE_OK && shard_verify(&image, parent);
         memcpy(image.record->payload, &retired, sizeof retired);
         image.record->terms = (image.record->terms & ~RECORD_TIME_MASK) |
                               (uint64_t)(hold.now + SHARD_DRAIN_MS + SHARD_RETIRED_MS);
@@ -152,18 +152,4 @@ bool succession_first(struct sessile *table, const struct sessile_call *call, co
         atomic_fetch_or(&record->used, RECORD_PROVEN);
     shard_leave(&hold);
     return done;
-}
-
-void succession_forget(struct sessile *table, const struct sessile_call *call, const uint8_t parent[32],
-                     const uint8_t child[32])
-{
-    struct hold hold;
-    struct record *record;
-    struct retired retired;
-    if (shard_enter(table, shard_number(table, parent), call->wait_ms, &hold) != SESSILE_OK)
-        return;    /* it stays until its own deadline, and leads to nothing */
-    uint32_t slot = succession_find(&hold, parent, child, &record, &retired);
-    if (slot != 0 && succession_forwards(&retired, hold.now))
-        shard_remove(&hold, slot);
-    shard_leave(&hold);
 }

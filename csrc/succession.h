@@ -36,8 +36,4 @@ SESSILE_CHECKED enum sessile_status succession_settle(struct sessile *table, con
  * this call did it. */
 bool succession_first(struct sessile *table, const struct sessile_call *call, const uint8_t parent[32],
                       const uint8_t child[32]);
-/* Takes out the forwarding parent of a session that ended. */
-void succession_forget(struct sessile *table, const struct sessile_call *call, const uint8_t parent[32],
-                       const uint8_t child[32]);
-
 #endif

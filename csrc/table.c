@@ -216,6 +216,15 @@ static enum sessile_status copy_once(struct lookup *lookup, size_t *needed)
     return status;
 }
 
+void table_quarantine(struct sessile *table, const struct sessile_call *call, const uint8_t digest[32])
+{
+    struct hold hold;
+    if (shard_enter(table, shard_number(table, digest), call->wait_ms, &hold) != SESSILE_OK)
+        return;    /* whoever meets it next does it */
+    shard_quarantine(&hold, digest);
+    shard_leave(&hold);
+}
+
 /* A verified copy; a damaged record is quarantined. */
 static enum sessile_status copy_record(struct lookup *lookup)
 {
@@ -227,15 +236,10 @@ static enum sessile_status copy_record(struct lookup *lookup)
                 continue;
             return SESSILE_NO_MEMORY;
         }
-        if (status == SESSILE_DAMAGED || (status == SESSILE_OK && !shard_verify(&lookup->image, lookup->digest))) {
-            struct hold hold;
-            if (shard_enter(lookup->table, shard_number(lookup->table, lookup->digest), lookup->call->wait_ms, &hold) ==
-                SESSILE_OK) {
-                shard_quarantine(&hold, lookup->digest);
-                shard_leave(&hold);
-            }
-            return SESSILE_DAMAGED;
-        }
+        if (status == SESSILE_OK && !shard_verify(&lookup->image, lookup->digest))
+            status = SESSILE_DAMAGED;
+        if (status == SESSILE_DAMAGED)
+            table_quarantine(lookup->table, lookup->call, lookup->digest);
         return status;
     }
 }
@@ -476,6 +480,8 @@ enum sessile_status sessile_read(struct sessile *table, const struct sessile_cal
     }
     if (status == SESSILE_OK && !shard_verify(&image, image.record->digest))
         status = SESSILE_DAMAGED;
+    if (status == SESSILE_DAMAGED)
+        table_quarantine(table, call, image.record->digest);
     if (status == SESSILE_OK) {
         table_describe(table, &image, now, session);
         note_forwarding(&located, session);
@@ -518,7 +524,7 @@ static enum sessile_status insert(struct sessile *table, const struct sessile_ca
 static enum sessile_status place(struct sessile *table, const struct sessile_call *call, struct record *record,
                                  const struct owner *owner, bool *exceeds)
 {
-    struct room room = {0};
+    struct room room = {.size = RECORD_HEADER + record_payload_length(record->lengths)};
     *exceeds = false;
     for (;;) {
         struct stripe_hold stripe;
@@ -595,6 +601,8 @@ enum sessile_status sessile_create(struct sessile *table, const struct sessile_c
 
 /* ---- update ---- */
 
+#define PREFIX_MAX (32u + SESSILE_OWNER_MAX + 2 + SESSILE_DEVICE_MAX)    /* of a payload, before the fields */
+
 /* The new version: header, owner and device of the stored record, fields and timeouts of content. */
 static bool make_update(const struct located *located, const struct sessile_content *content, unsigned flags,
                         struct image *image)
@@ -606,7 +614,10 @@ static bool make_update(const struct located *located, const struct sessile_cont
     memcpy((void *)new, (const void *)old, RECORD_HEADER);
     uint32_t length = record_payload_length(new->lengths);
     if (length > RECORD_PAYLOAD_MAX || !arena_within(&table->arena, located->slot, RECORD_HEADER + (uint64_t)length) ||
-        !record_parts(new->terms, new->lengths, old->payload, &parts))
+        !record_parts(new->terms, new->lengths, old->payload, &parts) || length - parts.fields_length > PREFIX_MAX)
+        return false;
+    /* What is kept gets a new checksum: the old one must hold. */
+    if ((uint32_t)atomic_load(&old->commit) != record_checksum(old, new->lengths))
         return false;
     /* Once its own id was presented, the parent does not forward any more. */
     uint32_t skipped = parts.parent && record_is_proven(new) ? 32 : 0;
@@ -667,12 +678,12 @@ enum sessile_status sessile_update(struct sessile *table, const struct sessile_c
 {
     struct image image;
     struct located located;
-    struct room room = {0};
+    struct room room = {.size = RECORD_HEADER + content->fields_length};
     enum sessile_status status;
     if (!table_content_ok(table, content))
         return SESSILE_INVALID;
     image_begin(&image);
-    if (!image_grow(&image, RECORD_HEADER + 32 + SESSILE_OWNER_MAX + 2 + SESSILE_DEVICE_MAX + content->fields_length)) {
+    if (!image_grow(&image, RECORD_HEADER + PREFIX_MAX + content->fields_length)) {
         image_end(&image);
         return SESSILE_NO_MEMORY;
     }
@@ -685,10 +696,13 @@ enum sessile_status sessile_update(struct sessile *table, const struct sessile_c
         status = update_once(&located, call, version, flags, content, room.purpose, &image, &answer);
         if (status != SESSILE_OK || answer == SHARD_OK)
             break;
-        status = room_make(table, call, &room, answer, number, ARENA_OWNED, NULL, reference->digest);
+        status = room_make(table, call, &room, answer, number, reference->owner ? ARENA_OWNED : ARENA_ANONYMOUS, NULL,
+                           reference->digest);
         if (status != SESSILE_OK)
             break;
     }
+    if (status == SESSILE_DAMAGED)
+        table_quarantine(table, call, image.record->digest);
     if (status == SESSILE_OK) {
         atomic_store_explicit(&image.record->commit, record_commit(version + 1, 0), memory_order_relaxed);
         table_describe(table, &image, located.hold.now, session);
@@ -703,21 +717,9 @@ enum sessile_status sessile_update(struct sessile *table, const struct sessile_c
 /* Ends a located session with a report. */
 static void end_located(struct located *located, const struct sessile_call *call, enum sessile_reason reason)
 {
-    struct hold *hold = &located->hold;
-    struct sessile *table = hold->table;
-    struct record *record = located->record;
-    uint8_t parent[32], child[32];
-    bool renewed = record->terms & RECORD_HAS_PARENT && record_payload_length(record->lengths) >= 32 &&
-                   !record_is_proven(record);
-    if (renewed) {
-        memcpy(parent, record->payload, 32);
-        memcpy(child, record->digest, 32);
-    }
-    shard_report(hold, call->sink, record, reason, true);
-    shard_remove(hold, located->slot);
-    room_leave(hold, call);
-    if (renewed)
-        succession_forget(table, call, parent, child);
+    shard_report(&located->hold, call->sink, located->record, reason, true);
+    shard_remove(&located->hold, located->slot);
+    room_leave(&located->hold, call);
 }
 
 static enum sessile_status remove_located(struct sessile *table, const struct sessile_call *call,

@@ -31,5 +31,7 @@ void table_fill(const struct sessile *table, struct record *record, const struct
 /* A handle for a digest: another keyed hash, never 0. */
 uint64_t table_handle(const struct sessile *table, const uint8_t digest[32], int64_t now);
 bool table_content_ok(const struct sessile *table, const struct sessile_content *content);
+/* Takes out the record of a digest if it fails its checksum. No shard held. */
+void table_quarantine(struct sessile *table, const struct sessile_call *call, const uint8_t digest[32]);
 
 #endif

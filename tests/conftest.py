@@ -54,6 +54,17 @@ def watched(make_store: Callable[..., sessile.Store], recorder: EventRecorder) -
     return make_store(on_event=recorder)
 
 
+def pickled_answer(function: Callable[..., Any], arguments: tuple[Any, ...]) -> bytes:
+    """Whether the function succeeded, and its result or what it raised, pickled."""
+    try:
+        return pickle.dumps((True, function(*arguments)))
+    except BaseException as error:
+        try:
+            return pickle.dumps((False, error))
+        except Exception:
+            return pickle.dumps((False, AssertionError(repr(error))))
+
+
 @pytest.fixture
 def in_child() -> Callable[..., Any]:
     """Calls a function in a forked child and gives its result, or raises what it raised."""
@@ -62,14 +73,14 @@ def in_child() -> Callable[..., Any]:
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
-            os.close(reader)
+            status = 1
             try:
-                answer = (True, function(*arguments))
-            except BaseException as error:
-                answer = (False, error)
-            with os.fdopen(writer, "wb") as pipe:
-                pickle.dump(answer, pipe)
-            os._exit(0)
+                os.close(reader)
+                with os.fdopen(writer, "wb") as pipe:
+                    pipe.write(pickled_answer(function, arguments))
+                status = 0
+            finally:
+                os._exit(status)
         os.close(writer)
         with os.fdopen(reader, "rb") as pipe:
             data = pipe.read()

@@ -156,6 +156,16 @@ def test_memory_that_is_full_refuses_and_changes_nothing(make_store: MakeStore) 
         assert session.save() is True
 
 
+def test_a_refusal_is_told(make_store: MakeStore, recorder: EventRecorder) -> None:
+    store = make_store(capacity=50, on_event=recorder)
+    for number in range(50):
+        store.create(owner=f"user {number}")
+    recorder.take()
+    with pytest.raises(sessile.StoreFull):
+        store.create(owner="one more")
+    assert [(event.kind, event.handle) for event in recorder.events] == [("store_full", None)]
+
+
 def test_evictions_are_told(make_store: MakeStore, recorder: EventRecorder) -> None:
     store = make_store(capacity=64, anonymous_share=1.0, on_event=recorder)
     handles = [session.handle for session in fill_anonymous(store, 96)]

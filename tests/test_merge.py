@@ -121,6 +121,18 @@ def test_plain_values_are_fresh_after_a_merge(store: sessile.Store) -> None:
     assert second["n"] == 2
 
 
+def test_a_plain_value_that_was_saved_is_not_written_again(store: sessile.Store) -> None:
+    first, second = two_of(store, {"a": 0})
+    first["a"] = 1
+    first.save()
+    second["a"] = 2
+    second.save()
+    first["b"] = 1
+    first.save()
+    assert stored(store, first) == {"a": 2, "b": 1}
+    assert first["a"] == 2
+
+
 def test_strict_refuses_when_the_session_changed(store: sessile.Store) -> None:
     first, second = two_of(store, {"a": 1, "b": 1})
     first["a"] = 2

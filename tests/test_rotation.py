@@ -40,6 +40,18 @@ def test_login_drops_what_came_before_it(store: sessile.Store) -> None:
 
 
 @pytest.mark.parametrize("stored", [True, False])
+def test_a_list_from_before_a_log_in_does_not_come_back(store: sessile.Store, stored: bool) -> None:
+    """LIF-07: although the program still holds it, and changes it."""
+    session = store.create({"planted": [1]}) if stored else store.open()
+    planted = session.setdefault("planted", [1])
+    session.login("alice")
+    assert (dict(session), "planted" in session) == ({}, False)
+    planted.append(2)
+    assert session.save() is False
+    assert dict(store.load(session.id)) == {}
+
+
+@pytest.mark.parametrize("stored", [True, False])
 def test_login_can_keep_all(store: sessile.Store, stored: bool) -> None:
     session = store.create({"a": 1}) if stored else store.open()
     session["a"] = 1

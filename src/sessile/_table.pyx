@@ -31,6 +31,8 @@ read and replaced inside critical sections, and what C is given is a copy on the
 import os
 
 cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
 from cpython.unicode cimport PyUnicode_CheckExact, PyUnicode_DecodeASCII, PyUnicode_DecodeUTF8
@@ -73,8 +75,10 @@ cdef extern from *:
 cdef extern from "sessile.h" nogil:
     """
     typedef const uint8_t (*sessile_keys)[SESSILE_KEY_SIZE];
+    typedef const uint8_t (*sessile_digests)[SESSILE_DIGEST_SIZE];
     """
     ctypedef void *sessile_keys
+    ctypedef void *sessile_digests
 
     long long SESSILE_KEYS_MAX, SESSILE_OWNER_MAX, SESSILE_DEVICE_MAX, SESSILE_FIELDS_MAX
     long long SESSILE_TIMEOUT_MAX_MS, SESSILE_CAPACITY_MAX, SESSILE_PROCESSES_MAX
@@ -168,6 +172,7 @@ cdef extern from "sessile.h" nogil:
         double anonymous_share
         uint32_t shards
         bint created_here
+        uint8_t uuid[16]
 
     struct sessile_sink:
         uint8_t *buffer
@@ -214,6 +219,7 @@ cdef extern from "sessile.h" nogil:
         uint32_t owner_length
         uint32_t device_length
         uint32_t fields_length
+        uint16_t rotations
         uint8_t rotates
 
     struct sessile_reference:
@@ -278,6 +284,69 @@ cdef extern from "sessile.h" nogil:
     void sessile_repairs(sessile *, uint32_t *, uint32_t *)
     const char *sessile_status_name(sessile_status)
 
+    enum:
+        SESSILE_IMAGE_RECORD_MAX
+
+    struct sessile_note:
+        uint32_t kind
+
+    struct sessile_export:
+        uint32_t shard
+        uint32_t mark
+        int64_t since_ms
+        bint done
+        uint32_t epoch
+        uint32_t records
+        uint32_t notes
+        size_t length
+
+    struct sessile_rekey:
+        pass
+
+    struct sessile_rules:
+        const uint64_t *revoked
+        size_t revoked_count
+        const sessile_note *newer
+        size_t newer_count
+        sessile_digests superseded
+        size_t superseded_count
+        const sessile_rekey *rekeys
+        size_t rekey_count
+        const uint64_t *watched
+        uint8_t *seen
+        size_t watched_count
+
+    struct sessile_import_counts:
+        uint64_t imported
+        uint64_t forwarding
+        uint64_t expired
+        uint64_t revoked
+        uint64_t superseded
+        uint64_t impossible
+        uint64_t known
+
+    struct sessile_generation:
+        uint64_t published
+        uint64_t complete
+        int64_t complete_ms
+
+    sessile_status sessile_export_marks(sessile *, const sessile_call *, uint32_t *)
+    sessile_status c_export "sessile_export"(sessile *, const sessile_call *, sessile_export *, uint8_t *, size_t,
+                                             sessile_note *, uint32_t)
+    sessile_status sessile_export_digest(sessile *, const sessile_call *, const uint8_t *, uint8_t *, size_t, size_t *,
+                                         uint32_t *, uint32_t *, sessile_note *)
+    sessile_status sessile_import(sessile *, const sessile_call *, const uint8_t *, size_t, const sessile_rules *,
+                                  sessile_import_counts *)
+    uint32_t sessile_checksum(uint32_t, const void *, size_t)
+    void sessile_restore_clock(sessile *, int64_t)
+    uint32_t sessile_epoch(const sessile *)
+    void sessile_restore_epoch(sessile *, uint32_t)
+    bint sessile_writer_claim(sessile *)
+    void sessile_writer_release(sessile *)
+    sessile_generation c_generation "sessile_generation"(const sessile *)
+    void sessile_publish(sessile *, uint64_t)
+    void sessile_complete(sessile *, uint64_t, int64_t)
+
 cdef enum:
     LOCAL_SIZE = 4096               # a record up to this size is copied to the stack first
     LIST_SIZE = 16384               # first size of a list's buffer
@@ -311,6 +380,9 @@ KEYS_MAX = SESSILE_KEYS_MAX
 OWNER_MAX = SESSILE_OWNER_MAX       # bytes
 DEVICE_MAX = SESSILE_DEVICE_MAX     # bytes
 FIELDS_MAX = SESSILE_FIELDS_MAX     # bytes
+IMAGE_RECORD_MAX = <int>SESSILE_IMAGE_RECORD_MAX    # bytes of a record in an image
+NOTE_SIZE = <int>sizeof(sessile_note)
+REKEY_SIZE = <int>sizeof(sessile_rekey)
 CAPACITY_MAX = SESSILE_CAPACITY_MAX
 TIMEOUT_MAX_MS = SESSILE_TIMEOUT_MAX_MS
 
@@ -573,14 +645,18 @@ class Removed:
 REMOVED = Removed()
 cdef object removed = REMOVED
 cdef object decode_field = None
+cdef object encode_field = None
 cdef object find_field = None
+cdef object merge_fields = None
 
 
-def use_codec(decode, find):
-    """Take `decode_field` and `find_field` of the codec, which is above this module: it must not import it."""
-    global decode_field, find_field
+def use_codec(decode, encode, find, merge):
+    """Take these functions of the codec, which is above this module: it is not imported here."""
+    global decode_field, encode_field, find_field, merge_fields
     decode_field = decode
+    encode_field = encode
     find_field = find
+    merge_fields = merge
 
 
 cdef inline bint is_plain(object value) noexcept:
@@ -590,10 +666,11 @@ cdef inline bint is_plain(object value) noexcept:
 
 
 cdef class Record:
-    """A private copy of one record, which a Session extends: facts, fields as stored, values as read or written.
+    """A private copy of one record, and what was written to it since: the hot half of a Session.
 
-    `_values` maps names to values that were read and may have been changed in place, or were assigned; REMOVED stands
-    for a removed field. What is not in it is as stored in `_fields`, unless `_hidden` (the session was cleared).
+    `values` maps names to values that were read and may have been changed in place since, or were assigned; REMOVED
+    stands for a field that was removed. What is not in it is as in `fields`, the stored ones; or absent, when they are
+    `hidden` because the session was cleared.
     """
 
     cdef Table table
@@ -603,22 +680,59 @@ cdef class Record:
     cdef object device_             # bytes, or None
     cdef bytes fields_
     cdef dict values_               # None: empty
-    cdef object draft_              # of the Session
+    cdef set written_               # names in `values` that were assigned or removed; None: empty
+    cdef dict pinned_               # names in `values` with the bytes that they were read from, where another has
+                                    # changed the stored field since; None: empty
+    cdef int64_t idle_ms            # timeouts for when the session is first stored
+    cdef int64_t absolute_ms
     cdef int state_
     cdef bint hidden_
     cdef bint loaded_
     cdef bint touches_
+    cdef bint untouched_            # `_touched` is to be called before the first use, whatever that is
+    cdef object context_            # of the request, for `_touched`; None for a session of no request
     cdef object __weakref__
 
     def __cinit__(self):
         self.fields_ = EMPTY
         self.touches_ = True
 
-    # ---- reading fields ----
+    # ---- the first use: the session of a request is looked up no earlier ----
+
+    cdef inline int use(self) except -1:
+        if self.untouched_:
+            self.first_use()
+        return 0
+
+    cdef int first_use(self) except -1:
+        self.untouched_ = False
+        try:
+            self._touched()
+        except BaseException:
+            self.untouched_ = True
+            raise
+        return 0
+
+    @property
+    def _untouched(self):
+        """Whether it was not used yet. Asking is no use."""
+        return self.untouched_
+
+    @property
+    def _context(self):
+        """What `Table._of_request` was given. Asking is no use."""
+        return self.context_
+
+    def _touched(self):
+        """Called once, before the first use. If it raises, it is called again at the next one."""
+        raise NotImplementedError
+
+    # ---- fields ----
 
     def __getitem__(self, name):
         cdef dict values
         cdef bytes fields
+        self.use()
         with cython.critical_section(self):
             values = self.values_
             fields = EMPTY if self.hidden_ else self.fields_
@@ -645,6 +759,7 @@ cdef class Record:
     def __contains__(self, name):
         cdef dict values
         cdef bytes fields
+        self.use()
         with cython.critical_section(self):
             values = self.values_
             fields = EMPTY if self.hidden_ else self.fields_
@@ -654,6 +769,28 @@ cdef class Record:
                 return value is not removed
         return find_field(fields, name) is not None
 
+    def __setitem__(self, name, value):
+        if type(name) is not str:
+            raise TypeError(f"the name of a field must be str, not {type(name).__name__}")
+        self.write(name, value)
+
+    def __delitem__(self, name):
+        self._write()
+        if name not in self:
+            raise KeyError(name)
+        self.write(name, removed)
+
+    cdef int write(self, object name, object value) except -1:
+        self._write()
+        with cython.critical_section(self):
+            if self.values_ is None:
+                self.values_ = {}
+            if self.written_ is None:
+                self.written_ = set()
+            self.values_[name] = value
+            self.written_.add(name)
+        return 0
+
     cdef int keep(self, object name, object value) except -1:
         """Remember a value that may be changed in place."""
         with cython.critical_section(self):
@@ -662,25 +799,141 @@ cdef class Record:
             self.values_[name] = value
         return 0
 
+    def _write(self):
+        """Called before each change of any kind; a session that ended cannot be changed."""
+        self.use()
+        if self.state_ == STATE_ENDED:
+            raise SessionGone(handle=self.handle)
+
+    def _view(self):
+        """The values by name, as a copy; None: there are none."""
+        with cython.critical_section(self):
+            return None if self.values_ is None else self.values_.copy()
+
+    cpdef object _changes(self):
+        """What is to be stored: encoded values by name, and removed names. None: nothing."""
+        cdef dict changed = {}
+        cdef list gone = []
+        cdef dict values = None
+        with cython.critical_section(self):
+            if self.values_ is not None:
+                values = self.values_.copy()
+            written = self.written_
+            pinned = self.pinned_
+            fields = self.fields_
+        if values is not None:
+            for name, value in values.items():
+                if value is removed:
+                    gone.append(name)
+                    continue
+                encoded = encode_field(name, value)
+                if written is None or name not in written:
+                    if encoded == base_of(pinned, name, fields):
+                        continue
+                changed[name] = encoded
+        if changed or gone or self.hidden_:
+            return changed, gone
+        return None
+
+    def _save_at_once(self):
+        """Save as if nobody else changed the session meanwhile, which is nearly always so. Whether it wrote, or None:
+        somebody did, or there is more to it; then nothing was done."""
+        cdef bytes fields
+        cdef tuple changes
+        self.use()
+        if self.state_ != STATE_STORED:
+            return None
+        changes = self._changes()
+        if changes is None:
+            return False
+        with cython.critical_section(self):
+            stored = self.fields_
+            owner = self.owner_
+        if self.hidden_:
+            return None
+        fields = merge_fields(stored, changes[0], changes[1])
+        if fields == stored or (not fields and owner is None) or <size_t>len(fields) > self.table.fields_most:
+            return None
+        if not self._update(self, fields, SESSILE_KEEP, SESSILE_KEEP, self.touches_):
+            return None
+        self._absorb(None, changes[0], changes[1])
+        self._settle()
+        return True
+
+    cpdef object _absorb(self, before, changed, gone):
+        """Bring the values in line with stored fields that are new here.
+
+        Args:
+            before: the stored fields as they were here; None when nobody else changed any.
+            changed, gone: names whose values here are the stored ones now.
+        """
+        cdef dict values
+        with cython.critical_section(self):
+            if self.values_ is None:
+                return None
+            values = self.values_
+            for name, value in values.copy().items():
+                if name in changed or name in gone:
+                    if self.written_ is not None:
+                        self.written_.discard(name)
+                    if self.pinned_ is not None:
+                        self.pinned_.pop(name, None)
+                    if value is removed or is_plain(value):
+                        values.pop(name, None)
+                elif before is not None and (self.written_ is None or name not in self.written_):
+                    base = base_of(self.pinned_, name, before)
+                    if base is not None and base != find_field(self.fields_, name):
+                        if self.pinned_ is None:
+                            self.pinned_ = {}
+                        self.pinned_[name] = base
+
+    def _drop(self, name):
+        """Forget a value, whatever was done to it."""
+        with cython.critical_section(self):
+            if self.values_ is not None:
+                self.values_.pop(name, None)
+            if self.written_ is not None:
+                self.written_.discard(name)
+            if self.pinned_ is not None:
+                self.pinned_.pop(name, None)
+
+    cpdef object _settle(self):
+        """Everything that was written is stored."""
+        with cython.critical_section(self):
+            self.written_ = None
+            self.hidden_ = False
+
+    def _discard(self, *, bint hidden):
+        """Drop every value and change that is not stored; `hidden`: the stored fields are to go, too."""
+        with cython.critical_section(self):
+            self.values_ = None
+            self.written_ = None
+            self.pinned_ = None
+            self.hidden_ = hidden
+
     # ---- what the Session keeps here ----
 
     @property
     def id(self):
+        self.use()
         with cython.critical_section(self):
             return self.id_
 
     @property
     def owner(self):
+        self.use()
         with cython.critical_section(self):
             return self.owner_
 
     @property
     def handle(self):
         cdef uint64_t handle = self.facts.handle
+        self.use()
         return "%016x" % handle if handle else None
 
     @property
     def is_new(self):
+        self.use()
         return not self.loaded_
 
     @property
@@ -689,24 +942,29 @@ cdef class Record:
 
     @property
     def _state(self):
+        self.use()
         return self.state_
 
     @property
     def _flags(self):
+        self.use()
         return self.facts.flags
 
     @property
     def _device(self):
+        self.use()
         with cython.critical_section(self):
             return self.device_
 
     @property
     def _fields(self):
+        self.use()
         with cython.critical_section(self):
             return self.fields_
 
     @property
     def _hidden(self):
+        self.use()
         return self.hidden_
 
     @property
@@ -716,53 +974,35 @@ cdef class Record:
     @property
     def _times(self):
         """created, authenticated (0: never), last used, nearer deadline: milliseconds of the table's clock."""
+        self.use()
         cdef int64_t deadline = min(self.facts.idle_deadline_ms, self.facts.absolute_deadline_ms)
         return self.facts.created_ms, self.facts.authenticated_ms, self.facts.last_used_ms, deadline
 
     @property
+    def _digest(self):
+        """The digest of its id, and how often its id changed: what a journal calls the session by."""
+        self.use()
+        return PyBytes_FromStringAndSize(<const char *>self.facts.digest, SESSILE_DIGEST_SIZE), self.facts.rotations
+
+    @property
+    def _absolute_ms(self):
+        """The absolute deadline in milliseconds of the table's clock."""
+        self.use()
+        return self.facts.absolute_deadline_ms
+
+    @property
     def _issued_ms(self):
+        self.use()
         return self.facts.issued_ms
 
     @property
-    def _values(self):
-        """The values that were read or written, by name; what is put into it is in the session."""
-        with cython.critical_section(self):
-            if self.values_ is None:
-                self.values_ = {}
-            return self.values_
+    def _timeouts(self):
+        """Idle and absolute timeout in milliseconds for when the session is first stored."""
+        return self.idle_ms, self.absolute_ms
 
-    @property
-    def _has_values(self):
-        return self.values_ is not None
-
-    @property
-    def _draft(self):
-        with cython.critical_section(self):
-            return self.draft_
-
-    @_draft.setter
-    def _draft(self, draft):
-        with cython.critical_section(self):
-            self.draft_ = draft
-
-    def _hide(self):
-        """Drop every value, and hide the stored fields."""
-        with cython.critical_section(self):
-            self.values_ = None
-            self.hidden_ = True
-
-    def _discard(self):
-        """Drop every value and change that is not stored."""
-        with cython.critical_section(self):
-            self.values_ = None
-            self.draft_ = None
-            self.hidden_ = False
-
-    def _settle(self, draft):
-        """Everything that was written is stored: show the stored fields; `draft` is what is left of the draft."""
-        with cython.critical_section(self):
-            self.draft_ = draft
-            self.hidden_ = False
+    @_timeouts.setter
+    def _timeouts(self, given):
+        self.idle_ms, self.absolute_ms = given
 
     def _forget(self, *, bint ended):
         """Become empty: ended, with id and handle still to be read; or a new session that is not stored."""
@@ -771,7 +1011,8 @@ cdef class Record:
             self.device_ = None
             self.fields_ = EMPTY
             self.values_ = None
-            self.draft_ = None
+            self.written_ = None
+            self.pinned_ = None
             self.hidden_ = False
             if ended:
                 self.state_ = STATE_ENDED
@@ -779,6 +1020,7 @@ cdef class Record:
                 self.state_ = STATE_UNSTORED
                 self.id_ = None
                 self.loaded_ = False
+                self.idle_ms = self.absolute_ms = SESSILE_DEFAULT
                 memset(&self.facts, 0, sizeof(sessile_session))
 
     def _adopt(self, Record stored not None):
@@ -853,7 +1095,7 @@ cdef class Record:
             table.fail(status, self)
         return status == SESSILE_OK
 
-    def _update(self, Record at not None, bytes fields not None, int64_t idle_ms, int64_t absolute_ms, bint touch):
+    cpdef bint _update(self, Record at, bytes fields, int64_t idle_ms, int64_t absolute_ms, bint touch) except -1:
         """Store `fields` if the session is still at the version of `at`, a copy of it. False: it is not."""
         cdef Table table = self.table
         cdef sessile_content content
@@ -1023,6 +1265,15 @@ cdef class Record:
         return -1
 
 
+cdef object base_of(dict pinned, object name, bytes fields):
+    """The bytes that a value was read from; None: it was not read."""
+    if pinned is not None:
+        base = pinned.get(name)
+        if base is not None:
+            return base
+    return find_field(fields, name)
+
+
 cdef int fill_content(sessile_content *content, object owner, object device, bytes fields, int64_t idle_ms,
                       int64_t absolute_ms) except -1:
     """Point at the parts of a session; the caller holds them."""
@@ -1053,6 +1304,7 @@ cdef class Table:
     cdef int64_t wait_ms
     cdef double busy_timeout
     cdef bint reporting
+    cdef size_t fields_most         # bytes of a session's fields
     cdef size_t sink_size
     cdef unsigned key_count
     cdef list sinks                 # free ones; the ends of a list are taken and given back in one step
@@ -1111,6 +1363,7 @@ cdef class Table:
         self.wait_ms = max(<int64_t>1, <int64_t>(busy_timeout * 1000))
         self.reporting = reporting
         self.key_count = options.key_count
+        self.fields_most = options.policy.fields_max
         self.sink_size = options.policy.fields_max + 16384
         self.table = table
         flag_write(&self.closed, 0)
@@ -1171,6 +1424,8 @@ cdef class Table:
         if not flag_read(&self.closed):
             problem = c_problem(self.table)
             c_stats(self.table, &stats)
+            if status == SESSILE_FULL or status == SESSILE_NO_MEMORY:
+                self._refused_full(None if record is None else record.handle)
         raise error_of(
             status,
             handle=None if record is None else record.handle,
@@ -1222,6 +1477,10 @@ cdef class Table:
         """So many shards were repaired, so many damaged records taken out. Must not raise."""
         raise NotImplementedError
 
+    def _refused_full(self, handle):
+        """There was no room, for the session with this handle or for a new one. Must not raise."""
+        raise NotImplementedError
+
     def _renewed_id(self, nonce, key_index):
         """The id that a renewal with this nonce gives under one of the keys."""
         raise NotImplementedError
@@ -1245,9 +1504,16 @@ cdef class Table:
             AttachError: this process, forked from the one that opened the store, could not attach to the table.
             StoreClosed: the store was closed.
         """
+        return self.look_up(id, touch, None)
+
+    def _load_into(self, Record record not None, id, bint touch):
+        """As `load`, into a session that is not stored; False: there is no such session, and it stays as it is."""
+        return self.look_up(id, touch, record) is not None
+
+    cdef Record look_up(self, object id, bint touch, Record record):
+        """Load into `record`, or into a new one for None. The answer is None when there is no such session."""
         cdef sessile_session facts
         cdef Block block
-        cdef Record record = None
         cdef size_t length = 0
         cdef const char *text = id_text(id, &length)
         cdef int status
@@ -1257,8 +1523,9 @@ cdef class Table:
                            &block)
         try:
             if status == SESSILE_OK:
-                record = Record.__new__(self.record_type)
-                record.table = self
+                if record is None:
+                    record = Record.__new__(self.record_type)
+                    record.table = self
                 record.touches_ = touch
                 record.loaded_ = True
                 if not PyUnicode_CheckExact(id):
@@ -1268,9 +1535,11 @@ cdef class Table:
                 record.take(&facts, id, block.bytes)
         finally:
             block_close(&block)
-        if status != SESSILE_OK and status != SESSILE_MISS:
+        if status == SESSILE_OK:
+            return record
+        if status != SESSILE_MISS:
             self.missed(status, &facts)
-        return record
+        return None
 
     cdef int missed(self, int status, sessile_session *facts) except -1:
         """What follows from an id that is no longer one."""
@@ -1367,6 +1636,14 @@ cdef class Table:
             self.fail(status, None)
         self._retired_presented(handle or facts.handle, True)
         return 0
+
+    def _of_request(self, record_type, context):
+        """A session of a request: `record_type._touched` makes it ready when it is used for the first time."""
+        cdef Record record = Record.__new__(record_type)
+        record.table = self
+        record.context_ = context
+        record.untouched_ = True
+        return record
 
     def _blank(self):
         """A session that is not stored."""
@@ -1521,6 +1798,164 @@ cdef class Table:
         self.require_open()
         sessile_advance(self.table, milliseconds)
 
+    # ---- images; what is in them is in csrc/export.c and import.c, what becomes of them in snapshot.py ----
+
+    def _uuid(self):
+        """16 bytes that no other table has."""
+        cdef sessile_facts facts
+        self.require_open()
+        facts = c_facts(self.table)
+        return PyBytes_FromStringAndSize(<const char *>facts.uuid, 16)
+
+    def _export_marks(self):
+        """A mark of four bytes for each shard: what is written later is newer."""
+        cdef sessile_call call
+        cdef sessile_status status
+        cdef bytearray marks
+        cdef uint32_t *place
+        cdef sessile *opened
+        self.require_open()
+        marks = bytearray(4 * c_facts(self.table).shards)
+        place = <uint32_t *>PyByteArray_AS_STRING(marks)
+        call.sink = NULL
+        call.wait_ms = self.wait_ms
+        opened = self.enter()
+        with nogil:
+            status = sessile_export_marks(opened, &call, place)
+        self.leave()
+        if status != SESSILE_OK:
+            self.fail(status, None)
+        return bytes(marks)
+
+    def _export_begin(self, uint32_t shard, uint32_t mark, int64_t since_ms):
+        """What `_export` goes on with."""
+        cdef sessile_export begin
+        memset(&begin, 0, sizeof(begin))
+        begin.shard, begin.mark, begin.since_ms = shard, mark, since_ms
+        return bytearray(PyBytes_FromStringAndSize(<const char *>&begin, sizeof(begin)))
+
+    def _export(self, bytearray state not None, bytearray buffer not None, bytearray notes not None):
+        """Copy records of a shard into `buffer`, notes into `notes`: (done, epoch, records, bytes, notes). The three must
+        not change their sizes meanwhile."""
+        cdef sessile_call call
+        cdef sessile_status status
+        cdef sessile_export *export = <sessile_export *>PyByteArray_AS_STRING(state)
+        cdef uint8_t *to = <uint8_t *>PyByteArray_AS_STRING(buffer)
+        cdef size_t capacity = PyByteArray_GET_SIZE(buffer)
+        cdef sessile_note *noted = <sessile_note *>PyByteArray_AS_STRING(notes)
+        cdef uint32_t noted_most = <uint32_t>(PyByteArray_GET_SIZE(notes) // sizeof(sessile_note))
+        cdef sessile *opened
+        assert PyByteArray_GET_SIZE(state) == sizeof(sessile_export)
+        call.sink = NULL
+        call.wait_ms = self.wait_ms
+        opened = self.enter()
+        with nogil:
+            status = c_export(opened, &call, export, to, capacity, noted, noted_most)
+        self.leave()
+        if status != SESSILE_OK:
+            self.fail(status, None)
+        return export.done, export.epoch, export.records, export.length, export.notes
+
+    def _export_digest(self, bytes digest not None, bytearray buffer not None):
+        """Copy one session, through its rotations: (epoch, records, bytes, note or b"")."""
+        cdef sessile_call call
+        cdef sessile_status status
+        cdef sessile_note note
+        cdef const uint8_t *wanted = <const uint8_t *>PyBytes_AS_STRING(digest)
+        cdef uint8_t *to = <uint8_t *>PyByteArray_AS_STRING(buffer)
+        cdef size_t capacity = PyByteArray_GET_SIZE(buffer)
+        cdef size_t length = 0
+        cdef uint32_t records = 0
+        cdef uint32_t epoch = 0
+        cdef sessile *opened
+        assert PyBytes_GET_SIZE(digest) == SESSILE_DIGEST_SIZE
+        call.sink = NULL
+        call.wait_ms = self.wait_ms
+        opened = self.enter()
+        with nogil:
+            status = sessile_export_digest(opened, &call, wanted, to, capacity, &length, &records, &epoch, &note)
+        self.leave()
+        if status != SESSILE_OK:
+            self.fail(status, None)
+        return epoch, records, length, PyBytes_FromStringAndSize(<const char *>&note, sizeof(note)) if note.kind else EMPTY
+
+    def _import(self, image, bytes revoked not None, bytes newer not None, bytes superseded not None,
+                bytes rekeys not None, bytes watched not None, bytearray seen not None):
+        """Store the records of an image: (status, imported, forwarding, expired, revoked, superseded, impossible, known).
+
+        The status is OK, DAMAGED (nothing was stored) or FULL. The rules are arrays as sessile.h has them.
+        """
+        cdef sessile_call call
+        cdef sessile_status status
+        cdef sessile_rules rules
+        cdef sessile_import_counts counts
+        cdef Py_buffer view
+        cdef sessile *opened
+        rules.revoked = <const uint64_t *>PyBytes_AS_STRING(revoked)
+        rules.revoked_count = PyBytes_GET_SIZE(revoked) // 8
+        rules.newer = <const sessile_note *>PyBytes_AS_STRING(newer)
+        rules.newer_count = PyBytes_GET_SIZE(newer) // sizeof(sessile_note)
+        rules.superseded = <sessile_digests>PyBytes_AS_STRING(superseded)
+        rules.superseded_count = PyBytes_GET_SIZE(superseded) // SESSILE_DIGEST_SIZE
+        rules.rekeys = <const sessile_rekey *>PyBytes_AS_STRING(rekeys)
+        rules.rekey_count = PyBytes_GET_SIZE(rekeys) // sizeof(sessile_rekey)
+        rules.watched = <const uint64_t *>PyBytes_AS_STRING(watched)
+        rules.watched_count = PyBytes_GET_SIZE(watched) // 8
+        rules.seen = <uint8_t *>PyByteArray_AS_STRING(seen)
+        assert PyByteArray_GET_SIZE(seen) == <Py_ssize_t>rules.watched_count
+        memset(&counts, 0, sizeof(counts))
+        call.sink = NULL
+        call.wait_ms = self.wait_ms
+        PyObject_GetBuffer(image, &view, PyBUF_SIMPLE)
+        try:
+            opened = self.enter()
+            with nogil:
+                status = sessile_import(opened, &call, <const uint8_t *>view.buf, view.len, &rules, &counts)
+            self.leave()
+        finally:
+            PyBuffer_Release(&view)
+        if status != SESSILE_OK and status != SESSILE_DAMAGED and status != SESSILE_FULL:
+            self.fail(status, None)
+        return (<int>status, counts.imported, counts.forwarding, counts.expired, counts.revoked, counts.superseded,
+                counts.impossible, counts.known)
+
+    def _restore_clock(self, int64_t now_ms):
+        self.require_open()
+        sessile_restore_clock(self.table, now_ms)
+
+    def _epoch(self):
+        """How often everything was revoked."""
+        self.require_open()
+        return sessile_epoch(self.table)
+
+    def _restore_epoch(self, uint32_t epoch):
+        self.require_open()
+        sessile_restore_epoch(self.table, epoch)
+
+    def _writer_claim(self):
+        """Whether this process is the one that may write an image, until it releases that or dies."""
+        self.require_open()
+        return sessile_writer_claim(self.table)
+
+    def _writer_release(self):
+        self.require_open()
+        sessile_writer_release(self.table)
+
+    def _generation(self):
+        """Of the last image that was published, of the last complete one, and the table's clock when that was begun."""
+        cdef sessile_generation generation
+        self.require_open()
+        generation = c_generation(self.table)
+        return generation.published, generation.complete, generation.complete_ms
+
+    def _publish(self, uint64_t generation):
+        self.require_open()
+        sessile_publish(self.table, generation)
+
+    def _complete(self, uint64_t generation, int64_t begun_ms):
+        self.require_open()
+        sessile_complete(self.table, generation, begun_ms)
+
 
 cdef inline sessile_status find_once(sessile *table, const sessile_call *call, const char *id, size_t length,
                                      const sessile_reference *reference, unsigned flags, sessile_session *facts,
@@ -1564,6 +1999,17 @@ cdef int fill_policy(sessile_policy *policy, given) except -1:
     (policy.owned_idle_ms, policy.owned_absolute_ms, policy.anonymous_idle_ms, policy.anonymous_absolute_ms,
      policy.sessions_per_owner, policy.fields_max) = given
     return 0
+
+
+def checksum(data, uint32_t before=0):
+    """CRC32C of bytes, after those whose checksum is `before`."""
+    cdef Py_buffer view
+    cdef uint32_t found
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    with nogil:
+        found = sessile_checksum(before, view.buf, view.len)
+    PyBuffer_Release(&view)
+    return found
 
 
 cdef tuple problem_facts(const sessile_problem *problem):

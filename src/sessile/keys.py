@@ -16,9 +16,9 @@ import stat
 from dataclasses import dataclass, field
 
 from sessile._table import id_of
-from sessile.errors import AttachError
+from sessile.errors import AttachError, SnapshotError
 
-__all__ = ["Keys", "derive", "renewed_id", "secret_beside"]
+__all__ = ["Keys", "derive", "renewed_id", "secret_beside", "secret_in"]
 
 _SECRET_SIZE = 32
 _HASH_SIZE = 32
@@ -101,6 +101,37 @@ def secret_beside(table: str) -> bytes:
         raise
     except OSError as error:
         raise AttachError(f"the secret in {path} cannot be made: {error.strerror}", path=table) from error
+
+
+def secret_in(directory: str) -> bytes:
+    """The secret in the file `secret.key` of a directory of snapshots; the first process to ask for it makes
+    it.
+
+    It lies there because it must outlive a reboot, as the snapshots do (PER-07). Whoever takes the whole
+    directory has it: pass `secret=` where that matters.
+
+    Raises:
+        SnapshotError: the file is missing while there are snapshots; or it is not a regular one of this user
+            that nobody else may read; or it cannot be made.
+    """
+    from sessile.disk import Directory
+
+    where = Directory(directory)
+    try:
+        names = where.names()
+        if "secret.key" not in names and any(name.startswith(("image-", "revoke-")) for name in names):
+            raise SnapshotError(
+                f"the secret {directory}/secret.key is missing, and the snapshots beside it need it: "
+                "bring it back, pass secret=, or move the directory away to start without its sessions",
+                path=directory,
+            )
+        try:
+            return secret_beside(os.path.join(directory, "secret"))
+        except AttachError as error:
+            raise SnapshotError(str(error), path=directory) from error
+    finally:
+        where.sync()
+        where.close()
 
 
 def _read(path: str) -> bytes:

@@ -2,7 +2,7 @@
 
 How changes find their way into the table, which is the heart of this file:
 
-* A value that was assigned, or read and able to change in place, is kept in `_values`. `save()` encodes those
+* A value that was assigned, or read and able to change in place, is kept in `Record`. `save()` encodes those
   again and compares the bytes with the ones that were read, so in-place changes are seen without any flag,
   and a value that was only read is never written.
 * `save()` merges by field. It puts its changes into the fields that it loaded and offers the result to the
@@ -13,15 +13,15 @@ How changes find their way into the table, which is the heart of this file:
   does not bring back what ended meanwhile: that is `SessionGone` (CON-02).
 
 When somebody else changed a field whose value was read here, and might still be changed in place here, then
-the bytes that were read stay its base of comparison (`Draft.pinned`): what is later changed in place is seen
-as a change.
+the bytes that were read stay its base of comparison (`pinned` in `Record`): what is later changed in place is
+seen as a change.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
@@ -45,35 +45,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Session"]
 
-_table.use_codec(decode_field, find_field)
+_table.use_codec(decode_field, encode_field, find_field, merge_fields)
 
 _Value = TypeVar("_Value")
 
-_PLAIN = frozenset(
-    {type(None), bool, int, float, str, bytes}
-)  # cannot change, and are decoded at each reading
 _ABSENT: Any = object()
-_NOTHING: frozenset[str] = frozenset()
-
-
-class Draft:
-    """What a session holds beyond what is stored and the values themselves.
-
-    Attributes:
-        written: names that were assigned or removed since the last save.
-        pinned: for values that were read before another process changed the field: the bytes that were read.
-        cleared: the stored fields are to go.
-        idle_ms, absolute_ms: timeouts for a session that is not stored yet.
-    """
-
-    __slots__ = ("absolute_ms", "cleared", "idle_ms", "pinned", "written")
-
-    def __init__(self) -> None:
-        self.written: set[str] = set()
-        self.pinned: dict[str, bytes] = {}
-        self.cleared = False
-        self.idle_ms = _table.DEFAULT
-        self.absolute_ms = _table.DEFAULT
+_ID_TRIES = 8
 
 
 class Session(Record, MutableMapping[str, Any]):
@@ -105,25 +82,10 @@ class Session(Record, MutableMapping[str, Any]):
         @property
         def _store(self) -> Store: ...
 
-        _draft: Draft | None
-
     def __init__(self, *_args: object, **_options: object) -> None:
         raise TypeError("a Session comes from store.create(), store.load() or store.open()")
 
-    # ---- the mapping; reading is in Record ----
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        if type(name) is not str:
-            raise TypeError(f"the name of a field must be str, not {type(name).__name__}")
-        self._write().written.add(name)
-        self._values[name] = value
-
-    def __delitem__(self, name: str) -> None:
-        draft = self._write()
-        if name not in self:
-            raise KeyError(name)
-        draft.written.add(name)
-        self._values[name] = REMOVED
+    # ---- the mapping; single fields are in Record ----
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names())
@@ -139,8 +101,8 @@ class Session(Record, MutableMapping[str, Any]):
 
     def _names(self) -> list[str]:
         names = [] if self._hidden else field_names(self._fields)
-        if self._has_values:
-            values = dict(self._values)
+        values = self._view()
+        if values:
             names = [name for name in names if values.pop(name, None) is not REMOVED]
             names += [name for name, value in values.items() if value is not REMOVED]
         return names
@@ -159,16 +121,11 @@ class Session(Record, MutableMapping[str, Any]):
             SessionGone: the session was ended through this object.
             Busy: see `logout`; only for an owned session.
         """
-        draft = self._write()
+        self._write()
         if self.owner is not None:
             self.logout()
-        elif self._state == _table.UNSTORED:
-            draft.written.clear()
-            self._values.clear()
         else:
-            self._hide()
-            draft = self._draft = Draft()
-            draft.cleared = True
+            self._discard(hidden=self._state == _table.STORED)
 
     # ---- facts ----
 
@@ -262,33 +219,33 @@ class Session(Record, MutableMapping[str, Any]):
 
         But for SessionGone, whatever is raised changed nothing, neither in the table nor here.
         """
-        if self._state == _table.UNSTORED:
-            return self._save_new()
+        saved = self._save_at_once()
+        if saved is not None:
+            return saved
         if self._state == _table.ENDED:
-            self._refuse_ended()
-        draft = self._draft
-        if draft is None and not self._has_values:
+            raise SessionGone(handle=self.handle)
+        changes = self._changes()
+        if changes is None:
             return False
-        changed, removed = self._changes()
-        if not changed and not removed and not (draft and draft.cleared):
-            return False
-        return self._merge(changed, removed, cleared=bool(draft and draft.cleared), strict=strict)
+        if self._state == _table.UNSTORED:
+            return self._save_new(*changes)
+        return self._merge(*changes, strict)
 
-    def _save_new(self) -> bool:
-        fields = self._merged(b"", *self._changes())
-        if not fields:
+    def _save_new(self, changed: dict[str, bytes], gone: list[str]) -> bool:
+        if not changed:
             return False
-        self._store_new(fields)
+        self._store_new(merge_fields(b"", changed, gone), None, None, *self._timeouts)
         return True
 
-    def _merge(self, changed: dict[str, bytes], removed: set[str], *, cleared: bool, strict: bool) -> bool:
-        before, owner = self._fields, self.owner
+    def _merge(self, changed: dict[str, bytes], gone: list[str], strict: bool) -> bool:
+        before, owner, cleared = self._fields, self.owner, self._hidden
         at: Record = self
-        patience = Patience(self._store)
+        patience = None
         while True:
-            fields = self._merged(b"" if cleared else at._fields, changed, removed)
+            fields = merge_fields(b"" if cleared else at._fields, changed, gone)
+            self._store._require_size(fields)
             if strict and at is not self and (at._fields != before or at.owner != owner):
-                raise Conflict(handle=self._known_handle())
+                raise Conflict(handle=self.handle or "")
             wrote = fields != at._fields
             if not wrote:
                 if at is not self:
@@ -298,14 +255,14 @@ class Session(Record, MutableMapping[str, Any]):
             elif not fields and owner is None:
                 if self._remove_emptied(at):
                     return True
-                patience.spend()
+                patience = self._wait(patience)
             elif self._update(at, fields, _table.KEEP, _table.KEEP, self._touches):
                 break
             else:
-                patience.spend()
+                patience = self._wait(patience)
             at = self._reread_or_refuse()
-        self._absorb(before if at is not self else None, changed.keys() | removed)
-        self._settle(self._rest_of_draft())
+        self._absorb(before if at is not self else None, changed, gone)
+        self._settle()
         return wrote
 
     def _remove_emptied(self, at: Record) -> bool:
@@ -315,88 +272,45 @@ class Session(Record, MutableMapping[str, Any]):
             self._forget(ended=False)
         return removed
 
-    def _changes(self) -> tuple[dict[str, bytes], set[str]]:
-        """What `save` would write: encoded values by name, and removed names."""
-        changed: dict[str, bytes] = {}
-        removed: set[str] = set()
-        if not self._has_values:
-            return changed, removed
-        draft = self._draft
-        written = draft.written if draft else _NOTHING
-        for name, value in self._values.copy().items():
-            if value is REMOVED:
-                removed.add(name)
-            else:
-                encoded = encode_field(name, value)
-                if name in written or encoded != self._base(draft, name, self._fields):
-                    changed[name] = encoded
-        return changed, removed
-
-    @staticmethod
-    def _base(draft: Draft | None, name: str, fields: bytes) -> bytes | None:
-        """The bytes that a value was read from."""
-        pinned = draft.pinned.get(name) if draft else None
-        return find_field(fields, name) if pinned is None else pinned
-
-    def _merged(self, fields: bytes, changed: dict[str, bytes], removed: Collection[str]) -> bytes:
-        merged = merge_fields(fields, changed, removed) if changed or removed else fields
+    def _merged(self, fields: bytes, changes: tuple[dict[str, bytes], list[str]] | None) -> bytes:
+        merged = fields if changes is None else merge_fields(fields, *changes)
         self._store._require_size(merged)
         return merged
 
-    def _absorb(self, before: bytes | None, stored: Container[str]) -> None:
-        """Bring the values in line with stored fields that are new here.
-
-        Args:
-            before: the fields as they were; None when nobody else changed any.
-            stored: names whose values here are the stored ones now.
-        """
-        if not self._has_values:
-            return
-        values, fields = self._values, self._fields
-        draft = self._draft
-        for name, value in values.copy().items():
-            if name in stored:
-                if draft:
-                    draft.written.discard(name)
-                    draft.pinned.pop(name, None)
-                if value is REMOVED or type(value) in _PLAIN:
-                    del values[name]
-            elif before is not None and not (draft and name in draft.written):
-                base = self._base(draft, name, before)
-                if base is not None and base != find_field(fields, name):
-                    draft = self._draft = draft or Draft()
-                    draft.pinned[name] = base
-
-    def _rest_of_draft(self) -> Draft | None:
-        """After everything was stored: only what is pinned is left."""
-        draft = self._draft
-        if draft is None or not draft.pinned:
-            return None
-        rest = Draft()
-        rest.pinned = draft.pinned
-        return rest
-
     def _store_new(
-        self,
-        fields: bytes,
-        owner: str | None = None,
-        device: bytes | None = None,
-        idle_ms: int | None = None,
-        absolute_ms: int | None = None,
+        self, fields: bytes, owner: str | None, device: bytes | None, idle_ms: int, absolute_ms: int
     ) -> None:
-        """Store this as a new session. Timeouts that are None: those that were set here before."""
-        draft = self._draft or Draft()
-        idle_ms = draft.idle_ms if idle_ms is None else idle_ms
-        absolute_ms = draft.absolute_ms if absolute_ms is None else absolute_ms
+        """Store this as a new session, with all that is written to it."""
         self._store._require_size(fields)
-        tries = IdTries()
-        while not self._create(tries.next(), owner, device, fields, idle_ms, absolute_ms):
-            pass
-        self._absorb(None, self._values.copy() if self._has_values else ())
-        self._settle(None)
-        self._store._tell("created", self)
-        if owner is not None:
-            self._store._tell("login", self)
+        for _ in range(_ID_TRIES):
+            if self._create(new_id(), owner, device, fields, idle_ms, absolute_ms):
+                break
+        else:
+            _refuse_ids()
+        values = self._view()
+        if values is not None:
+            self._absorb(None, values, ())
+            self._settle()
+        if self._store._on_event is not None:
+            self._store._tell("created", self)
+            if owner is not None:
+                self._store._tell("login", self)
+            if self._store._persistence is not None:
+                self._store._persistence.logged_in(self, None)
+
+    def _wait(self, patience: float | None) -> float:
+        """Before another try of a change that met one of others; `patience`: until when, None at first.
+
+        Raises:
+            Busy: it has been too long.
+        """
+        now = time.monotonic()
+        seconds = self._store._busy_timeout
+        if patience is None:
+            return now + seconds
+        if now >= patience:
+            raise Busy(f"others kept changing the session for {seconds:g} seconds", timeout=seconds)
+        return patience
 
     def update_field(self, name: str, function: Callable[[Any], _Value], default: Any = _ABSENT) -> _Value:
         """Change one stored field atomically; return the new value, which is in the session then.
@@ -423,22 +337,21 @@ class Session(Record, MutableMapping[str, Any]):
             return value
         before = self._fields
         at: Record = self
-        patience = Patience(self._store)
+        patience = None
         while True:
             stored = find_field(at._fields, name)
             if stored is None and substitute is None and at is self:
                 at = self._reread_or_refuse()
                 continue
             value = function(self._decoded(name, substitute if stored is None else stored))
-            fields = self._merged(at._fields, {name: encode_field(name, value)}, ())
+            fields = self._merged(at._fields, ({name: encode_field(name, value)}, []))
             if self._update(at, fields, _table.KEEP, _table.KEEP, self._touches):
                 break
-            patience.spend()
+            patience = self._wait(patience)
             at = self._reread_or_refuse()
-        self._values[name] = value
-        self._absorb(before if at is not self else None, (name,))
-        if self._hidden:
-            self[name] = value  # else the save that clears the session would take it along
+        self[name] = value
+        # If the session is to be cleared, the field is written once more: that save would take it along.
+        self._absorb(before if at is not self else None, () if self._hidden else (name,), ())
         return value
 
     @staticmethod
@@ -455,10 +368,10 @@ class Session(Record, MutableMapping[str, Any]):
             Busy, StoreClosed: as `save`.
         """
         if self._state == _table.ENDED:
-            self._refuse_ended()
+            raise SessionGone(handle=self.handle)
         if self._state == _table.STORED:
             self._adopt(self._reread_or_refuse(touch=self._touches))
-        self._discard()
+        self._discard(hidden=False)
 
     def set_timeouts(
         self,
@@ -476,19 +389,22 @@ class Session(Record, MutableMapping[str, Any]):
             ValueError: out of bounds.
             SessionGone, StoreFull, Busy, StoreClosed: as `save`.
         """
-        draft = self._write()
+        self._write()
         idle_ms, absolute_ms = _own_timeout("idle", idle), _own_timeout("absolute", absolute)
         if self._state == _table.UNSTORED:
-            draft.idle_ms = draft.idle_ms if idle_ms == _table.KEEP else idle_ms
-            draft.absolute_ms = draft.absolute_ms if absolute_ms == _table.KEEP else absolute_ms
+            idle_before, absolute_before = self._timeouts
+            self._timeouts = (
+                idle_before if idle_ms == _table.KEEP else idle_ms,
+                absolute_before if absolute_ms == _table.KEEP else absolute_ms,
+            )
             return
         before = self._fields
         at: Record = self
-        patience = Patience(self._store)
+        patience = None
         while not self._update(at, at._fields, idle_ms, absolute_ms, self._touches):
-            patience.spend()
+            patience = self._wait(patience)
             at = self._reread_or_refuse()
-        self._absorb(before if at is not self else None, ())
+        self._absorb(before if at is not self else None, (), ())
 
     # ---- log-in, rotation, end ----
 
@@ -528,46 +444,42 @@ class Session(Record, MutableMapping[str, Any]):
         described = options.device(device)
         idle_ms = options.timeout("idle_timeout", idle_timeout)
         absolute_ms = options.timeout("absolute_timeout", absolute_timeout)
-        changed, removed = self._changes()
+        changes = self._changes()
         if self._state == _table.UNSTORED:
-            fields = _only(self._merged(b"", changed, removed), kept)
+            fields = _only(self._merged(b"", changes), kept)
             self._store_new(fields, owner, described, idle_ms, absolute_ms)
             self._keep_values(kept)
             return
-        before, cleared = self._fields, self._hidden
+        before, cleared, former = self._fields, self._hidden, self.handle
         at: Record = self
-        tries, patience = IdTries(), Patience(self._store)
+        tries = patience = None
         while True:
             same = at.owner == owner
-            fields = self._merged(b"" if cleared else at._fields, changed, removed)
+            fields = self._merged(b"" if cleared else at._fields, changes)
             fields = fields if same else _only(fields, kept)
+            shown = at._device if same and described is None else described
             answer = self._rotate(
-                at,
-                _table.LOGIN,
-                tries.next(),
-                None,
-                owner,
-                at._device if same and described is None else described,
-                fields,
-                idle_ms,
-                absolute_ms,
+                at, _table.LOGIN, new_id(), None, owner, shown, fields, idle_ms, absolute_ms
             )
             if answer == _table.OK:
                 break
             if answer == _table.CHANGED:
-                patience.spend()
+                patience = self._wait(patience)
                 at = self._reread_or_refuse()
+            else:
+                tries = _count_tries(tries)
         if not same:
             self._keep_values(kept)
-        self._absorb(before if at is not self else None, changed.keys() | removed)
-        self._settle(self._rest_of_draft())
+        self._absorb(before if at is not self else None, *(changes or ((), ())))
+        self._settle()
         self._store._tell("login", self)
+        if self._store._persistence is not None:
+            self._store._persistence.logged_in(self, former)
 
     def _keep_values(self, kept: frozenset[str] | Literal[True]) -> None:
-        if kept is not True and self._has_values:
-            values = self._values
-            for name in values.copy().keys() - kept:
-                del values[name]
+        if kept is not True:
+            for name in (self._view() or {}).keys() - kept:
+                self._drop(name)
 
     def rotate(self) -> None:
         """Give the session a new id: at once, the old one is dead when this returns. All else stays (LIF-06).
@@ -579,30 +491,27 @@ class Session(Record, MutableMapping[str, Any]):
         """
         self._write()
         if self._state == _table.UNSTORED:
-            self._store_new(self._merged(b"", *self._changes()))
+            self._store_new(self._merged(b"", self._changes()), None, None, *self._timeouts)
             return
         before = self._fields
         at: Record = self
-        tries, patience = IdTries(), Patience(self._store)
+        tries = patience = None
         while True:
+            parent = at._digest[0]
             answer = self._rotate(
-                at,
-                _table.ROTATE,
-                tries.next(),
-                None,
-                at.owner,
-                at._device,
-                at._fields,
-                _table.KEEP,
-                _table.KEEP,
+                at, _table.ROTATE, new_id(), None, at.owner, at._device, at._fields, _table.KEEP, _table.KEEP
             )
             if answer == _table.OK:
                 break
             if answer == _table.CHANGED:
-                patience.spend()
+                patience = self._wait(patience)
                 at = self._reread_or_refuse()
-        self._absorb(before if at is not self else None, ())
+            else:
+                tries = _count_tries(tries)
+        self._absorb(before if at is not self else None, (), ())
         self._store._tell("rotated", self)
+        if self._store._persistence is not None:
+            self._store._persistence.rotated(self, parent, _table.ROTATE, None)
 
     def logout(self) -> None:
         """End the session: when this returns, nobody can load it (LIF-11). The object goes on as a new, empty
@@ -617,6 +526,8 @@ class Session(Record, MutableMapping[str, Any]):
         if self._state == _table.STORED:
             self._remove(_table.LOGOUT)
         self._forget(ended=False)
+        if self._store._persistence is not None:
+            self._store._persistence.settle()
 
     def destroy(self) -> None:
         """End the session: when this returns, nobody can load it (LIF-11). The object is empty then.
@@ -630,6 +541,8 @@ class Session(Record, MutableMapping[str, Any]):
         if self._state == _table.STORED:
             self._remove(_table.DESTROYED)
         self._forget(ended=True)
+        if self._store._persistence is not None:
+            self._store._persistence.settle()
 
     # ---- for the web layer ----
 
@@ -647,9 +560,9 @@ class Session(Record, MutableMapping[str, Any]):
             return False
         before = self._fields
         at: Record = self
-        patience = Patience(self._store)
+        patience = None
         while True:
-            nonce = os.urandom(32)
+            nonce, parent = os.urandom(32), at._digest[0]
             answer = self._rotate(
                 at,
                 _table.RENEW,
@@ -663,15 +576,17 @@ class Session(Record, MutableMapping[str, Any]):
             )
             if answer == _table.OK:
                 break
-            patience.spend()
+            patience = self._wait(patience)
             if answer == _table.CHANGED:
                 at = self._reread_or_refuse()
                 if at.id is not None:
                     self._adopt(at)
                     break
-        self._absorb(before if at is not self else None, ())
+        self._absorb(before if at is not self else None, (), ())
         if answer == _table.OK:
             self._store._tell("rotated", self)
+            if self._store._persistence is not None:
+                self._store._persistence.rotated(self, parent, _table.RENEW, nonce)
         return True
 
     def _csrf_key(self) -> bytes:
@@ -680,26 +595,11 @@ class Session(Record, MutableMapping[str, Any]):
 
     # ---- the rest ----
 
-    def _write(self) -> Draft:
-        """The draft, for a change; an ended session can not be changed."""
-        if self._state == _table.ENDED:
-            self._refuse_ended()
-        draft = self._draft
-        if draft is None:
-            draft = self._draft = Draft()
-        return draft
-
-    def _refuse_ended(self) -> NoReturn:
-        raise SessionGone(handle=self.handle)
-
-    def _known_handle(self) -> str:
-        return self.handle or ""
-
     def _reread_or_refuse(self, *, touch: bool = False) -> Record:
         stored = self._reread(touch=touch)
         if stored is None:
             self._forget(ended=True)
-            self._refuse_ended()
+            raise SessionGone(handle=self.handle)
         return stored
 
     def __enter__(self) -> Self:
@@ -727,50 +627,22 @@ class Session(Record, MutableMapping[str, Any]):
         self.__reduce_ex__(4)
 
 
-class Patience:
-    """How long a change is tried again while others change the session: `busy_timeout`."""
+def _count_tries(tries: int | None) -> int:
+    """Count an id that was in use or retired.
 
-    __slots__ = ("_end", "_seconds")
-
-    def __init__(self, store: Store) -> None:
-        self._seconds = store._busy_timeout
-        self._end: float | None = None
-
-    def spend(self) -> None:
-        """Before another try.
-
-        Raises:
-            Busy: it has been too long.
-        """
-        now = time.monotonic()
-        if self._end is None:
-            self._end = now + self._seconds
-        elif now >= self._end:
-            raise Busy(
-                f"others kept changing the session for {self._seconds:g} seconds", timeout=self._seconds
-            )
+    Raises:
+        SessileError: it was the eighth in a row: the system's generator is broken (SID-08).
+    """
+    tries = (tries or 0) + 1
+    if tries == _ID_TRIES:
+        _refuse_ids()
+    return tries
 
 
-class IdTries:
-    """New ids, a bounded number of them: one in use or retired is never taken (SID-08)."""
-
-    __slots__ = ("_left",)
-
-    def __init__(self) -> None:
-        self._left = 8
-
-    def next(self) -> str:
-        """A new id.
-
-        Raises:
-            SessileError: eight were in use or retired. The system's generator is broken then.
-        """
-        if self._left == 0:
-            error = _table.error_of(_table.EXISTS)
-            assert error is not None
-            raise error
-        self._left -= 1
-        return new_id()
+def _refuse_ids() -> NoReturn:
+    error = _table.error_of(_table.EXISTS)
+    assert error is not None
+    raise error
 
 
 def _own_timeout(name: str, value: float | timedelta | Literal["default"] | None) -> int:

@@ -19,19 +19,22 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast, overload
 from sessile import _table, options
 from sessile._table import Table
 from sessile.codec import decode_value, encode_fields
-from sessile.errors import AttachError, SessionTooLarge, SnapshotError
+from sessile.errors import AttachError, SessionTooLarge, SnapshotError, StoreClosed
 from sessile.events import Event, EventKind, EventReason
-from sessile.keys import Keys, renewed_id, secret_beside
+from sessile.keys import Keys, renewed_id, secret_beside, secret_in
 from sessile.session import Session
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from sessile.persistence import Persistence
 
 __all__ = ["SessionInfo", "Stats", "Store"]
 
 _logger = logging.getLogger("sessile")
 
 _SWEEP_BUDGET = 1024
+_EXPIRY = frozenset(number for number, reason in _table.REASONS.items() if reason in ("idle", "absolute"))
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _DRIFT_MS = 50  # the wall clock may differ by this much from what is shown, so that a time does not flicker
 _is_name = re.compile(r"[A-Za-z0-9._-]{1,200}").fullmatch
@@ -118,7 +121,16 @@ class Store(Table):
         busy_timeout: time to wait for a lock before `Busy`.
         on_event: called with an `Event` for each thing that happens to a session, in the thread that did or
             found it, outside every lock; an exception in it is logged and goes no further.
-        snapshot_dir, snapshot_interval, durability, encrypt: not available in this version.
+        snapshot_dir: an absolute path of a directory for snapshots, made with mode 0700 if it is not there:
+            what is in it is restored into a table that is new. It belongs to one table. Starts a thread.
+        snapshot_interval: from one snapshot to the next.
+        durability: "revocations": `login`, `logout`, `destroy`, `rotate`, `clear` of an owned session,
+            `revoke`, `revoke_all` and the end of a stolen session are on disk when they return (where an
+            event loop runs: when `aflush` does), so that no restart brings back who logged out (PER-09).
+            "none": they are not written; after a crash the last snapshot is restored, and who logged out
+            since is logged in again.
+        encrypt: seal snapshots and journal with AES-256-GCM; needs the package `cryptography`
+            (sessile[crypto]). Without, who can read the files can read what sessions hold, though no ids.
 
     All times are seconds or timedelta, up to 400 days. Timeouts are each process's own: shortening them acts
     at once on sessions that use the store's, lengthening on new sessions and log-ins.
@@ -126,7 +138,11 @@ class Store(Table):
     Raises:
         ValueError: an option makes no sense; the text says what would.
         AttachError: the table cannot be made or attached; the text says why and what to do.
+        SnapshotError: what is in `snapshot_dir` cannot be restored, or it is in use by another table; nothing
+            was changed, and the text says what to do.
     """
+
+    _persistence: Persistence | None = None
 
     def __init__(
         self,
@@ -149,7 +165,7 @@ class Store(Table):
         durability: str = "revocations",
         encrypt: bool = False,
     ) -> None:
-        _refuse_unavailable(snapshot_dir, snapshot_interval, durability, encrypt)
+        directory, interval = _snapshot_options(snapshot_dir, snapshot_interval, durability, encrypt)
         if on_event is not None and not callable(on_event):
             raise ValueError(f"on_event={on_event!r}: give a function that takes an Event")
         idle = options.milliseconds("idle_timeout", idle_timeout)
@@ -176,6 +192,8 @@ class Store(Table):
         self._name = None if path is None else os.fspath(path)
         if self._path is None:
             _warn_if_spawned()
+        if secrets is None and directory is not None:
+            secrets = [secret_in(directory)]
         if secrets is None:
             secrets = [os.urandom(32) if self._path is None else secret_beside(self._path)]
         self._keys = tuple(Keys.of(each) for each in secrets)
@@ -189,9 +207,11 @@ class Store(Table):
             keys=[keys.id for keys in self._keys],
             policy=policy,
             busy_timeout=self._busy_timeout,
-            reporting=on_event is not None,
+            reporting=on_event is not None or directory is not None,
         )
         self._warn_if_other(capacity, memory)
+        if directory is not None:
+            self._persist(directory, interval, durability, encrypt)
 
     # ---- sessions; `load` is in Table ----
 
@@ -225,14 +245,13 @@ class Store(Table):
             StoreClosed: the store was closed.
         """
         fields = encode_fields(data) if data else b""
-        owner = None if owner is None else options.owner(owner)
         session = self._blank()
         session._store_new(
             fields,
-            owner,
-            options.device(device),
-            options.timeout("idle_timeout", idle_timeout),
-            options.timeout("absolute_timeout", absolute_timeout),
+            None if owner is None else options.owner(owner),
+            None if device is None else options.device(device),
+            _table.DEFAULT if idle_timeout is None else options.timeout("idle_timeout", idle_timeout),
+            _table.DEFAULT if absolute_timeout is None else options.timeout("absolute_timeout", absolute_timeout),
         )
         return session
 
@@ -306,16 +325,29 @@ class Store(Table):
             StoreClosed: the store was closed.
         """
         owner = options.owner(owner)
+        persistence = self._persistence
         if keep is not None and not isinstance(keep, Session):
             raise TypeError(f"keep must be a Session, not {type(keep).__name__}")
         if handle is not None and not isinstance(handle, str):
             raise TypeError(f"handle must be str, not {type(handle).__name__}")
         if keep is not None and handle is not None:
             raise ValueError("revoke: give keep, to end all others, or handle, to end one; not both")
-        if handle is None:
-            kept = keep.handle if keep is not None and keep.owner == owner else None
-            return self._revoke(owner, int(kept or "0", 16), 0)
-        return self._revoke(owner, 0, int(handle, 16)) if _is_handle(handle) and int(handle, 16) else 0
+        kept = only = 0
+        if handle is not None:
+            only = int(handle, 16) if _is_handle(handle) else 0
+            if only == 0:
+                return 0
+        elif keep is not None and keep.owner == owner:
+            kept = int(keep.handle or "0", 16)
+        if persistence is not None:
+            # Reports have room for so many only; what is listed and ended by others meanwhile has ended all
+            # the same.
+            listed = {int(each[0], 16) for each in self._list(owner, 0)}
+        count = self._revoke(owner, kept, only)
+        if persistence is not None:
+            persistence.ended(listed & {only} if only else listed - {kept})
+            persistence.settle()
+        return count
 
     def revoke_all(self) -> int:
         """End every session, in O(1), and return how many there were; the room is free at once (LIF-12).
@@ -324,6 +356,8 @@ class Store(Table):
             StoreClosed: the store was closed.
         """
         count = self._revoke_all()
+        if self._persistence is not None:
+            self._persistence.revoked_all(self._epoch())
         if self._on_event is not None:
             self._deliver(Event("ended", None, None, None, "revoked", self._datetime(self._now())))
         return count
@@ -369,12 +403,51 @@ class Store(Table):
         return Stats(*self._stats()[:16])
 
     def snapshot(self) -> Path:
-        """Write a snapshot. Not available in this version.
+        """Write a snapshot now, while the store is in use; return its file.
 
         Raises:
-            SnapshotError: always.
+            SnapshotError: there is no `snapshot_dir`, or it could not be written: the one before is as it
+            was.
+            StoreClosed: the store was closed.
         """
-        raise SnapshotError("snapshots are not available in this version of sessile", path=self._path or "")
+        if self._closed:
+            raise StoreClosed
+        if self._persistence is None:
+            raise SnapshotError("this store has no snapshot_dir: pass one", path=self._path or "")
+        return self._persistence.write()
+
+    def flush(self) -> None:
+        """Wait until the end of every session that ended before is on disk; at once without `snapshot_dir`.
+
+        Needed only where an event loop runs, because elsewhere each call waits itself.
+
+        Raises:
+            SnapshotError: the disk refused it.
+        """
+        if self._persistence is not None:
+            self._persistence.flush()
+
+    async def aflush(self) -> None:
+        """`flush` without holding up the event loop: await it before the client is told that it is logged
+        out.
+
+        Raises:
+            SnapshotError: as `flush`.
+        """
+        if self._persistence is not None:
+            await self._persistence.aflush()
+
+    def close(self) -> None:
+        """Take a last snapshot, if there is a `snapshot_dir`, and give up the table.
+
+        Every later use of the store or of its sessions raises StoreClosed; a second close is fine. A table
+        without a path is gone with the last process that uses it. What goes wrong with the snapshot is an
+        event.
+        """
+        persistence, self._persistence = self._persistence, None
+        if persistence is not None:
+            persistence.close()
+        super().close()
 
     def __enter__(self) -> Self:
         return self
@@ -432,15 +505,23 @@ class Store(Table):
             _logger.exception("on_event failed for %s of session %s", event.kind, event.handle)
 
     def _reported(self, reports: list[_table.Report]) -> None:
-        for number, handle, owner, fields, milliseconds in reports:
+        if self._persistence is not None:
+            self._persistence.ended(handle for reason, handle, *_ in reports if reason not in _EXPIRY)
+        for number, handle, owner, fields, milliseconds in reports if self._on_event is not None else ():
             reason = cast(EventReason, _table.REASONS[number])
             self._deliver(Event("ended", _text(handle), owner, fields, reason, self._datetime(milliseconds)))
 
     def _repaired(self, recovered: int, quarantined: int) -> None:
         _logger.warning("repaired %d parts of %r, took %d damaged records out", recovered, self, quarantined)
-        kinds: list[EventKind] = ["recovered"] * recovered + ["quarantined"] * quarantined
-        for kind in kinds if self._on_event is not None else ():
-            self._deliver(Event(kind, None, None, None, None, self._datetime(self._now())))
+        if self._on_event is not None:
+            for _ in range(recovered):
+                self._deliver(Event("recovered", None, None, None, None, self._datetime(self._now())))
+            for _ in range(quarantined):
+                self._deliver(Event("quarantined", None, None, None, None, self._datetime(self._now())))
+
+    def _refused_full(self, handle: str | None) -> None:
+        if self._on_event is not None:
+            self._deliver(Event("store_full", handle, None, None, None, self._datetime(self._now())))
 
     def _retired_presented(self, handle: int, theft: bool) -> None:
         if theft:
@@ -452,11 +533,24 @@ class Store(Table):
         if self._on_event is not None:
             reason: EventReason = "theft" if theft else "late"
             self._deliver(Event("retired_id", _text(handle), None, None, reason, self._datetime(self._now())))
+        if theft and self._persistence is not None:
+            self._persistence.settle()
 
     def _renewed_id(self, nonce: bytes, key_index: int) -> str:
         return renewed_id(self._keys[key_index].renewal, nonce)
 
     # ---- opening ----
+
+    def _persist(self, directory: str, interval: float, durability: str, encrypt: bool) -> None:
+        from sessile.persistence import Persistence
+
+        try:
+            self._persistence = Persistence(
+                self, directory, interval, journals=durability == "revocations", encrypt=encrypt
+            )
+        except BaseException:
+            super().close()
+            raise
 
     def _warn_if_other(self, capacity: int, memory: int) -> None:
         """An attached table keeps the capacity and memory that it was made with."""
@@ -517,19 +611,23 @@ def _text(handle: int | None) -> str | None:
     return f"{handle:016x}" if handle else None
 
 
-def _refuse_unavailable(
+def _snapshot_options(
     snapshot_dir: object, snapshot_interval: object, durability: object, encrypt: object
-) -> None:
-    """An option that would do nothing is refused, not ignored."""
-    given = {
-        "snapshot_dir": (snapshot_dir, None),
-        "snapshot_interval": (snapshot_interval, 60),
-        "durability": (durability, "revocations"),
-        "encrypt": (encrypt, False),
-    }
-    for name, (value, default) in given.items():
-        if value != default:
-            raise ValueError(f"{name}={value!r}: snapshots are not available in this version; leave it out")
+) -> tuple[str | None, float]:
+    """The directory and the seconds between two snapshots."""
+    if durability not in ("revocations", "none"):
+        raise ValueError(f'durability={durability!r}: give "revocations" or "none"')
+    if not isinstance(encrypt, bool):
+        raise ValueError(f"encrypt={encrypt!r}: give True or False")
+    interval = options.milliseconds("snapshot_interval", snapshot_interval) / 1000
+    if snapshot_dir is None:
+        if durability != "revocations" or encrypt:
+            raise ValueError("durability and encrypt are about snapshots: give snapshot_dir, too")
+        return None, interval
+    text = os.fspath(snapshot_dir) if isinstance(snapshot_dir, (str, os.PathLike)) else None
+    if not isinstance(text, str) or "\0" in text or not os.path.isabs(text):
+        raise ValueError(f"snapshot_dir={snapshot_dir!r}: give the absolute path of a directory (PER-01)")
+    return text, interval
 
 
 def _table_path(path: object) -> str:

@@ -1,0 +1,219 @@
+"""Sessions for any ASGI application: HTTP and WebSocket.
+
+    from sessile import Store
+    from sessile.web.asgi import SessionMiddleware
+
+    app = SessionMiddleware(app, Store("shop"))                             # any application
+    app.add_middleware(SessionMiddleware, store=Store("shop"))              # Starlette, FastAPI
+
+The application finds its session in `scope["session"]`, which is `request.session` in Starlette and FastAPI.
+What is decided about it stands in `manager.py`; this file translates.
+
+In a WebSocket the session is saved when the connection is accepted and when it ends. In between the
+application calls `session.save()` when it wants to, and `session.alive()` to notice a log-out (COK-15).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from datetime import timedelta
+from typing import Any, Final, Literal
+
+from sessile.store import Store
+from sessile.web.cookies import Cookie, Header
+from sessile.web.manager import (
+    FAILED,
+    FORBIDDEN,
+    SAFE_METHODS,
+    Answer,
+    Exchange,
+    Manager,
+    RequestSession,
+    Spelling,
+)
+
+__all__ = ["SessionMiddleware"]
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = Iterable[tuple[bytes, bytes]]
+
+_KEY: Final = "sessile.session"
+_OCTETS: Final = Spelling(b"vary", b"cache-control", b"private", b"no-store", b"*", b", ")
+_STARTS: Final = frozenset(("http.response.start", "websocket.accept", "websocket.http.response.start"))
+_TRY_AGAIN_LATER: Final = 1013  # close code, IANA's registry of RFC 6455, 11.7
+_POLICY_VIOLATION: Final = 1008
+
+
+class SessionMiddleware:
+    """Gives an ASGI application its session in `scope["session"]`.
+
+    Args:
+        app: the application. It gets a `sessile.Session`, which is looked up when it is first touched, and
+            saved before the headers go out and when the application returns, background tasks included.
+        store: where the sessions are. With several worker processes one with a name, `Store("shop")`.
+        cookie, https, insecure_dev, csrf, trusted_origins, rotate_every, passive, owner_field: see
+            `sessile.web.manager.Manager`; the functions get the scope.
+
+    Raises, when a request comes:
+        StoreClosed: the store was closed.
+    """
+
+    def __init__(
+        self,
+        app: Application,
+        store: Store,
+        *,
+        cookie: Cookie | Header = Cookie(),  # noqa: B008 (frozen)
+        https: Literal[True] | None = None,
+        insecure_dev: bool = False,
+        csrf: bool | Callable[[Scope], bool] = True,
+        trusted_origins: Iterable[str] = (),
+        rotate_every: float | timedelta | None = 900,
+        passive: Callable[[Scope], bool] | None = None,
+        owner_field: str | None = None,
+    ) -> None:
+        self._app = app
+        self._manager = Manager(
+            store,
+            cookie=cookie,
+            https=https,
+            insecure_dev=insecure_dev,
+            csrf=csrf,
+            trusted_origins=trusted_origins,
+            rotate_every=rotate_every,
+            passive=passive,
+            owner_field=owner_field,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        manager = self._manager
+        kind = scope["type"]
+        if kind not in ("http", "websocket") or (_KEY in scope and manager.serves(scope[_KEY])):
+            await self._app(scope, receive, send)
+            return
+        method = scope["method"] if kind == "http" else ""
+        scheme = scope.get("scheme") or ("http" if kind == "http" else "ws")
+        headers = scope["headers"]
+        prefix = "http.response" if kind == "http" else _websocket_prefix(scope)
+        if method not in SAFE_METHODS and self._refuses(scope, method, headers, scheme):
+            await _reply(send, prefix, FORBIDDEN, _encoded(FORBIDDEN), _POLICY_VIOLATION)
+            return
+        exchange = _Exchange()
+        exchange.manager = manager
+        exchange.carrier = manager.carrier
+        exchange.source = headers
+        exchange.server_send = send
+        exchange.prefix = prefix
+        exchange.answer = None
+        session_type = RequestSession
+        if scheme != "https" and not manager.is_tls_in_front:
+            session_type = manager.examine_transport(exchange, scheme, _field(headers, b"host"))
+        if manager.passive is not None:
+            exchange.is_passive = manager.passive(scope)
+        if method == "HEAD":
+            exchange.is_head = True
+        exchange.session = scope["session"] = scope[_KEY] = manager.new_session(session_type, exchange)
+        try:
+            await self._app(scope, receive, exchange.send)
+        except BaseException as error:
+            await exchange.abort(error)
+            raise
+        if exchange.session._untouched:
+            exchange.is_sent = True
+            del exchange.session
+        else:
+            exchange.finish()
+
+    def _refuses(self, scope: Scope, method: str, headers: Headers, scheme: str) -> bool:
+        site, origin, host = (_field(headers, name) for name in (b"sec-fetch-site", b"origin", b"host"))
+        is_websocket = scope["type"] == "websocket"
+        return self._manager.refuses(scope, method, site, origin, host, scheme, is_websocket)
+
+
+class _Exchange(Exchange):
+    """The `send` that the application gets."""
+
+    server_send: Send
+    prefix: str | None  # of the messages of an answer
+    answer: Answer | None  # sent in place of the application's response
+
+    def _credentials(self) -> bytes | None:
+        assert self.carrier is not None
+        return _joined(self.source, self.carrier.names.scope_request, self.carrier.separator)
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """The application's `send(message)`."""
+        if self.answer is not None:
+            return _nothing()
+        if message["type"] in _STARTS and not self.is_sent:
+            if not self.session._untouched:
+                return self._start(message)
+            self.is_sent = True
+        return self.server_send(message)
+
+    async def _start(self, message: Message) -> None:
+        """Let the headers go, with what the session adds."""
+        self.answer = answer = self.settle(message.get("status", 101))
+        if self.manager.aflush is not None:
+            await self.manager.aflush()
+        headers = self._decorated(message.get("headers", ()) if answer is None else _encoded(answer))
+        self.is_sent = True
+        if answer is None:
+            await self.server_send({**message, "headers": headers})
+        else:
+            await self._reply(answer, headers)
+
+    async def abort(self, error: BaseException) -> None:
+        """An exception ends the request; what `login` and the like did stays done: their cookie goes out."""
+        self.is_failed = True
+        if isinstance(error, Exception) and not self.is_sent and self.set_cookie() is not None:
+            headers = self._decorated(_encoded(FAILED))
+            self.is_sent = True
+            await self._reply(FAILED, headers)
+        self.finish()
+
+    async def _reply(self, answer: Answer, headers: Headers) -> None:
+        await _reply(self.server_send, self.prefix, answer, headers, _TRY_AGAIN_LATER, self.is_head)
+
+    def _decorated(self, headers: Headers) -> list[tuple[bytes, bytes]]:
+        names, value = self.manager.carrier.names, self.set_cookie()
+        cookie = None if value is None else (names.scope_response, value.encode("latin-1"))
+        return self.decorate(headers, _OCTETS, names.request.encode("latin-1"), cookie)
+
+
+async def _reply(
+    send: Send, prefix: str | None, answer: Answer, headers: Headers, code: int, is_head: bool = False
+) -> None:
+    """Send a whole response; to a handshake, where the server can send none, a close with this code."""
+    if prefix is None:
+        await send({"type": "websocket.close", "code": code, "reason": ""})
+        return
+    await send({"type": f"{prefix}.start", "status": answer.status, "headers": headers})
+    await send({"type": f"{prefix}.body", "body": b"" if is_head else answer.text})
+
+
+async def _nothing() -> None:
+    """For what the application still sends after its response was replaced."""
+
+
+def _websocket_prefix(scope: Scope) -> str | None:
+    extension = "websocket.http.response"
+    return extension if extension in (scope.get("extensions") or ()) else None
+
+
+def _encoded(answer: Answer) -> Headers:
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers()]
+
+
+def _joined(headers: Headers, name: bytes, separator: bytes) -> bytes | None:
+    values = [value for key, value in headers if key == name]
+    return separator.join(values) if values else None
+
+
+def _field(headers: Headers, name: bytes) -> str | None:
+    value = _joined(headers, name, b",")
+    return None if value is None else value.decode("latin-1")
