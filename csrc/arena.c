@@ -170,8 +170,10 @@ uint32_t arena_layout(void)
 
 int64_t arena_now(const struct arena *arena)
 {
-    return system_clock_ms() - arena->header->origin_ms +
-           atomic_load_explicit(&arena->header->advance_ms, memory_order_relaxed);
+    /* Whatever the header says, a time as records keep it: sums of it with timeouts do not overflow. */
+    uint64_t now = (uint64_t)system_clock_ms() - (uint64_t)arena->header->origin_ms +
+                   (uint64_t)atomic_load_explicit(&arena->header->advance_ms, memory_order_relaxed);
+    return (int64_t)(now & RECORD_TIME_MASK);
 }
 
 uint32_t arena_class(const struct geometry *geometry, uint32_t size)
@@ -184,7 +186,9 @@ uint32_t arena_class(const struct geometry *geometry, uint32_t size)
     return ARENA_LARGE;
 }
 
-uint64_t arena_bytes_used(const struct geometry *geometry, const struct page_lists *lists)
+/* For figures of a moment, read without the holder's lock. */
+__attribute__((no_sanitize("thread"))) uint64_t arena_bytes_used(const struct geometry *geometry,
+                                                                 const struct page_lists *lists)
 {
     uint64_t bytes = 0;
     for (unsigned pool = 0; pool < ARENA_POOLS; pool++) {
@@ -250,6 +254,10 @@ static bool read_head(const struct arena *arena, uint32_t unit, uint32_t *holder
     page->units = (uint32_t)(word >> 16) & 0xffff;
     *holder = (uint32_t)(word >> 32);
     if ((word & 3) != HEAD || page->units == 0 || page->units > geometry->units - unit)
+        return false;
+    /* Entries and nodes are a stripe's, records a shard's. */
+    bool is_small = page->class == ARENA_ENTRY || page->class == ARENA_NODE;
+    if (is_small != (*holder >= geometry->shards) || *holder >= 2 * geometry->shards)
         return false;
     if (page->class == ARENA_LARGE) {
         page->slots = 1;

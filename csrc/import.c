@@ -56,18 +56,28 @@ static size_t place_of_handle(const void *base, size_t count, size_t stride, siz
     return SIZE_MAX;
 }
 
+/* The order in which the caller sorted them: of bytes, from the first. Neither is a secret of a client. */
+static int order_of(const uint8_t a[32], const uint8_t b[32])
+{
+    for (unsigned i = 0; i < 4; i++) {
+        uint64_t left, right;
+        memcpy(&left, a + 8 * i, 8);
+        memcpy(&right, b + 8 * i, 8);
+        if (left != right)
+            return __builtin_bswap64(left) < __builtin_bswap64(right) ? -1 : 1;
+    }
+    return 0;
+}
+
 static bool is_superseded(const struct sessile_rules *rules, const uint8_t digest[32])
 {
     size_t low = 0, high = rules->superseded_count;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        const uint8_t *found = rules->superseded[middle];
-        unsigned i = 0;
-        while (i < 31 && found[i] == digest[i])
-            i++;
-        if (found[i] == digest[i])
+        int order = order_of(rules->superseded[middle], digest);
+        if (order == 0)
             return true;
-        if (found[i] < digest[i])
+        if (order < 0)
             low = middle + 1;
         else
             high = middle;

@@ -318,19 +318,25 @@ static enum sessile_status check_shard(struct sessile *table, uint32_t number, c
     if (status != SESSILE_OK)
         return status;
     uint64_t before = check->findings;
-    struct owned_list owned = {.capacity = atomic_load(&hold.shard->sessions)};
+    uint32_t sessions = atomic_load(&hold.shard->sessions), most = table->arena.geometry.index_entries;
+    struct owned_list owned = {.capacity = sessions < most ? sessions : most};
     shard_check(&hold, check);
     if (repair && check->findings > before)
         shard_recover(table, number);
     shard_leave(&hold);
-    owned.sessions = owned.capacity ? malloc(owned.capacity * sizeof *owned.sessions) : NULL;
-    if (owned.sessions && shard_enter(table, number, call->wait_ms, &hold) == SESSILE_OK) {
+    if (owned.capacity == 0)
+        return SESSILE_OK;
+    owned.sessions = malloc(owned.capacity * sizeof *owned.sessions);
+    if (!owned.sessions)
+        return SESSILE_NO_MEMORY;
+    status = shard_enter(table, number, call->wait_ms, &hold);
+    if (status == SESSILE_OK) {
         note_owned(&hold, &owned);
         shard_leave(&hold);
         audit_references(table, call, &owned, repair, check);
     }
     free(owned.sessions);
-    return SESSILE_OK;
+    return status;
 }
 
 static enum sessile_status check_stripe(struct sessile *table, uint32_t number, const struct sessile_call *call, bool repair,

@@ -110,9 +110,11 @@ static void after_fork_in_parent(void)
 /* At once, because later the child may have given up the right to reopen the file (setuid), or its descriptor. */
 static void after_fork_in_child(void)
 {
-    for (struct sessile *table = tables; table; table = table->next)
+    for (struct sessile *table = tables; table; table = table->next) {
+        table->created_here = false;
         if (table->arena.process.descriptor >= 0 && process_attach(&table->arena.process) != SESSILE_OK)
             table->problem = (struct sessile_problem){.error = EBADF, .operation = "attach after fork"};
+    }
     pthread_mutex_unlock(&tables_lock);
 }
 
@@ -204,7 +206,8 @@ static uint32_t constants_checksum(const struct arena_header *header)
     return crc32c(0, header, offsetof(struct arena_header, constants_checksum));
 }
 
-static enum sessile_status write_header(struct sessile *table, const struct sessile_options *options)
+static enum sessile_status write_header(struct sessile *table, const struct sessile_options *options,
+                                        struct sessile_problem *problem)
 {
     struct arena_header *header = table->arena.header;
     header->magic = ARENA_MAGIC;
@@ -216,9 +219,11 @@ static enum sessile_status write_header(struct sessile *table, const struct sess
     header->time_namespace = system_time_namespace();
     header->origin_ms = system_clock_ms() - ARENA_ORIGIN_MS;
     (void)system_boot_id(header->boot_id);    /* zeroes where it is not to be had */
-    if (system_random(header->uuid, sizeof header->uuid) < 0 ||
-        system_random(header->owner_key, sizeof header->owner_key) < 0)
-        return SESSILE_SYSTEM;
+    int status = system_random(header->uuid, sizeof header->uuid);
+    if (status == 0)
+        status = system_random(header->owner_key, sizeof header->owner_key);
+    if (status < 0)
+        return failed(problem, "getrandom", -status);
     header->constants_checksum = constants_checksum(header);
     for (unsigned i = 0; i < table->key_count; i++)
         atomic_store(&header->key_ids[i], key_id(&table->keys->ids[i]));
@@ -243,12 +248,12 @@ static enum sessile_status map(struct sessile *table, const struct home_file *fi
 {
     struct arena *arena = &table->arena;
     void *base;
+    arena->home.descriptor = arena->process.descriptor = file->descriptor;    /* release() closes it, whatever fails */
     int status = system_map(file->descriptor, arena->geometry.size, &base);
     if (status < 0)
         return failed(problem, "mmap", -status);
     arena->base = base;
     arena->header = base;
-    arena->home.descriptor = arena->process.descriptor = file->descriptor;
     arena->home.identity = arena->process.identity = file->identity;
     arena->process.slots = (struct process_slot *)(void *)(arena->base + arena->geometry.processes);
     arena->process.take_over = take_over;
@@ -274,7 +279,7 @@ static enum sessile_status fill(struct sessile *table, const struct sessile_opti
     }
     if (status < 0)
         return failed(problem, "fallocate", -status);
-    enum sessile_status written = write_header(table, options);
+    enum sessile_status written = write_header(table, options, problem);
     if (written != SESSILE_OK)
         return written;
     write_shards(table);

@@ -105,7 +105,9 @@ static enum sessile_status finish_revocations(struct stripe_hold *hold, int64_t 
         enum sessile_status status = owner_revoke(hold, &owner, state == 1 ? 0 : state, &call, &count);
         if (status != SESSILE_OK)
             return status;
-        place = UINT32_MAX;    /* entries may have moved: from the start, until none is left */
+        /* Entries may have moved: from the start. One that its own key does not find is damaged, and is passed over. */
+        if (atomic_load(&entry->state) == 0 || atomic_load(&hold->index.entries[place]) != word)
+            place = UINT32_MAX;
     }
     atomic_store_explicit(&hold->stripe->revoking, 0, memory_order_release);
     return SESSILE_OK;
@@ -603,7 +605,7 @@ enum sessile_status owner_evict(struct sessile *table, const struct owner *owner
 static bool seems_stale(const struct stripe_hold *hold)
 {
     const struct arena_header *header = hold->table->arena.header;
-    int64_t owned = atomic_load(&header->sessions) - atomic_load(&header->anonymous);
+    int64_t owned = (int64_t)((uint64_t)atomic_load(&header->sessions) - (uint64_t)atomic_load(&header->anonymous));
     int64_t mean = owned / (int64_t)hold->table->arena.geometry.shards;
     return (int64_t)hold->stripe->entries > mean + mean / 4 + 16;
 }
@@ -773,6 +775,8 @@ static bool entry_taken(void *context, uint32_t slot)
     grow(hold);
     if (index_insert(&hold->index, (uint32_t)key[1], slot))
         hold->stripe->entries++;
+    if (atomic_load(&entry->state) != 0)
+        atomic_store(&hold->stripe->revoking, 1);
     return true;
 }
 

@@ -243,6 +243,7 @@ void shard_wipe(struct record *record, uint32_t size)
     system_wipe(record->digest, sizeof record->digest);
     atomic_store_explicit(&record->used, 0, memory_order_relaxed);
     system_wipe(&record->terms, offsetof(struct record, next) - offsetof(struct record, terms));
+    atomic_store_explicit(&record->prev, 0, memory_order_relaxed);
     system_wipe(&record->created_s, size - offsetof(struct record, created_s));
 }
 

@@ -1,4 +1,4 @@
-"""What users program against: names, signatures, bases of exceptions, the meaning of every status of the table."""
+"""What users program against: names, signatures, bases of exceptions, what every status means."""
 
 import dataclasses
 import inspect
@@ -106,7 +106,11 @@ def test_no_status_is_missing_in_the_table_of_this_test() -> None:
 @pytest.mark.parametrize(("name", "expected"), EXPECTED_ERRORS.items())
 def test_a_status_becomes_its_exception(name: str, expected: type | None) -> None:
     error = _table.error_of(
-        _table.statuses()[name], handle="0123456789abcdef", timeout=1.0, path="/dev/shm/x", problem=(28, "open", 7, 5)
+        _table.statuses()[name],
+        handle="0123456789abcdef",
+        timeout=1.0,
+        path="/dev/shm/x",
+        problem=(28, "open", 7, 5),
     )
     if expected is None:
         assert error is None
@@ -192,8 +196,8 @@ def test_importing_is_light() -> None:
     """No framework, nothing that a session does not need, and no thread."""
     code = (
         "import sys, threading, sessile; "
-        "heavy = {'asyncio', 'django', 'flask', 'starlette', 'http.cookies', 'multiprocessing', 'msgspec', 'ssl', "
-        "'cryptography', 'sqlite3', 'email'}; "
+        "heavy = {'asyncio', 'django', 'flask', 'starlette', 'http.cookies', 'multiprocessing', 'msgspec', "
+        "'ssl', 'cryptography', 'sqlite3', 'email'}; "
         "print(sorted(heavy & set(sys.modules)), threading.active_count())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -127,7 +127,13 @@ def test_reading_facts_renews_nothing(store: sessile.Store) -> None:
     for _ in range(3):
         session.alive()
         session.fresh(5)
-        _ = session.remaining, session.expires, session.last_used, store.sessions("alice"), list(store.sessions())
+        _ = (
+            session.remaining,
+            session.expires,
+            session.last_used,
+            store.sessions("alice"),
+            list(store.sessions()),
+        )
     assert store.load(session.id, touch=False).expires == expires
 
 
@@ -291,7 +297,7 @@ def test_times_shown_go_along_with_the_clock_of_a_test(store: sessile.Store) -> 
 
 
 def test_the_wheel_is_never_early(watched: sessile.Store, recorder: EventRecorder) -> None:
-    """Sessions of many timeouts, swept at every step: each ends after its deadline, and within a 64th of it."""
+    """Sessions of many timeouts, swept at every step: each ends after its deadline, by a 64th at most."""
     ends = {watched.create(idle_timeout=seconds).handle: seconds for seconds in range(5, 300, 7)}
     recorder.take()
     now = 0

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -212,10 +212,10 @@ def test_the_clock_of_a_test_is_the_tables(store: sessile.Store, in_child: InChi
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Iterator[str]:
+def path(tmp_path: Path) -> str:
     folder = tmp_path / "own"
     folder.mkdir(mode=0o700)
-    yield str(folder / "table")
+    return str(folder / "table")
 
 
 OPTIONS: dict[str, Any] = {"capacity": 1000, "memory": "4 MiB"}
@@ -239,7 +239,9 @@ def test_a_table_with_a_path_survives_its_processes(path: str) -> None:
     )
     identifier = ""
     for _ in range(3):
-        done = subprocess.run([sys.executable, "-c", program, path, identifier], capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", program, path, identifier], capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr
         identifier = done.stdout.strip()
     with sessile.Store(path, **OPTIONS) as store:
@@ -281,12 +283,12 @@ def test_a_secret_that_others_can_read_is_refused(path: str) -> None:
 
 def test_first_comers_make_one_secret(path: str) -> None:
     program = (
-        "import sys, sessile.keys\n"
-        "sys.stdin.read(1)\n"
-        "print(sessile.keys.secret_beside(sys.argv[1]).hex())\n"
+        "import sys, sessile.keys\nsys.stdin.read(1)\nprint(sessile.keys.secret_beside(sys.argv[1]).hex())\n"
     )
     command = [sys.executable, "-c", program, path]
-    processes = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    processes = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)
+    ]
     for process in processes:
         process.stdin.write("x")
         process.stdin.flush()

@@ -11,7 +11,9 @@ from sessile.testing import advance
 MakeStore = Callable[..., sessile.Store]
 
 
-def two_of(store: sessile.Store, fields: dict[str, Any], **options: Any) -> tuple[sessile.Session, sessile.Session]:
+def two_of(
+    store: sessile.Store, fields: dict[str, Any], **options: Any
+) -> tuple[sessile.Session, sessile.Session]:
     """Two requests that loaded the same session."""
     id = store.create(fields, **options).id
     first, second = store.load(id), store.load(id)
@@ -221,7 +223,9 @@ def test_no_update_is_lost_while_others_write(store: sessile.Store) -> None:
         request.update_field("n", lambda n: n + 1)
     for request in reversed(requests):
         request.save()
-    assert stored(store, requests[0]) == {"n": 30} | {f"field {number}": number for number in reversed(range(30))}
+    assert stored(store, requests[0]) == {"n": 30} | {
+        f"field {number}": number for number in reversed(range(30))
+    }
 
 
 def test_a_session_that_others_keep_changing_is_busy_in_the_end(make_store: MakeStore) -> None:

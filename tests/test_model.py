@@ -1,8 +1,9 @@
 """A random life of many sessions against a plain model (Hypothesis).
 
-The model is what DESIGN promises, without a table: stored sessions are dicts, requests are what they loaded and what they
-wrote since. After every step the store must say what the model says. A renewed deadline may be up to a 64th of the idle
-timeout old, so the model keeps the earliest and the latest possible one and never looks in between.
+The model is what DESIGN promises, without a table: stored sessions are dicts, requests are what they loaded
+and what they wrote since. After every step the store must say what the model says. A renewed deadline may be
+up to a 64th of the idle timeout old, so the model keeps the earliest and the latest possible one and never
+looks in between.
 """
 
 from __future__ import annotations
@@ -26,7 +27,11 @@ SLACK = 40  # seconds that the test itself may take between two looks at the clo
 NAMES = st.sampled_from(["a", "b", "cart", "n"])
 OWNERS = st.sampled_from(["alice", "bob", "ü"])
 VALUES = st.one_of(
-    st.integers(-3, 3), st.text("xy", max_size=3), st.lists(st.integers(0, 3), max_size=3), st.none(), st.just("z" * 600)
+    st.integers(-3, 3),
+    st.text("xy", max_size=3),
+    st.lists(st.integers(0, 3), max_size=3),
+    st.none(),
+    st.just("z" * 600),
 )
 FIELDS = st.dictionaries(NAMES, VALUES, max_size=3)
 REMOVED = object()
@@ -72,7 +77,9 @@ class Model(RuleBasedStateMachine):
     def open_store(self, reporting: bool, seed: int) -> None:
         self.reporting = reporting
         self.real_urandom = os.urandom
-        os.urandom = random.Random(seed).randbytes  # the same ids, and so the same shards, when a failure is replayed
+        os.urandom = random.Random(
+            seed
+        ).randbytes  # the same ids, and so the same shards, when a failure is replayed
         self.store = sessile.Store(
             capacity=500,
             memory="2 MiB",
@@ -129,7 +136,8 @@ class Model(RuleBasedStateMachine):
 
     def certain(self) -> bool:
         return all(
-            self.now < min(each.earliest, each.absolute) - SLACK or self.now > min(each.latest, each.absolute) + SLACK
+            self.now < min(each.earliest, each.absolute) - SLACK
+            or self.now > min(each.latest, each.absolute) + SLACK
             for each in self.all
             if each.alive
         )

@@ -119,7 +119,9 @@ def test_revoke_can_end_one_device(store: sessile.Store) -> None:
     assert other.alive()
 
 
-@pytest.mark.parametrize("handle", ["", "x", "0" * 16, "g" * 16, "-1", "0x1", "1" * 17, "1" * 15, " " * 16, "é" * 16])
+@pytest.mark.parametrize(
+    "handle", ["", "x", "0" * 16, "g" * 16, "-1", "0x1", "1" * 17, "1" * 15, " " * 16, "é" * 16]
+)
 def test_an_unknown_or_malformed_handle_ends_nothing(store: sessile.Store, handle: str) -> None:
     """A handle comes from a form: it must not end all sessions by mistake."""
     session = store.create(owner="alice")

@@ -103,7 +103,7 @@ def test_truth(store: sessile.Store) -> None:
 
 
 def test_it_is_not_made_by_hand() -> None:
-    with pytest.raises(TypeError, match="store.open"):
+    with pytest.raises(TypeError, match=r"store\.open"):
         sessile.Session()
 
 
@@ -128,8 +128,9 @@ def test_there_are_no_reserved_field_names(store: sessile.Store) -> None:
 # ---- values ----
 
 VALUES = [
-    None, True, False, 0, -1, 2**63, -(2**70), 1.5, float("inf"), "", "text", "ü\0", b"", b"\xff\0", [], [1, [2]], {},
-    {"a": {"b": [1]}}, {1: "one", "1": "text"}, (), (1, (2,), [3]), set(), {1, "a", b"b"}, frozenset({1}),
+    None, True, False, 0, -1, 2**63, -(2**70), 1.5, float("inf"), "", "text", "ü\0", b"", b"\xff\0", [],
+    [1, [2]], {}, {"a": {"b": [1]}}, {1: "one", "1": "text"}, (), (1, (2,), [3]), set(), {1, "a", b"b"},
+    frozenset({1}), frozenset(),
     dt.datetime(2026, 1, 2, 3, 4, 5, 6), dt.datetime(2026, 1, 2, tzinfo=dt.timezone.utc), dt.date(2026, 1, 2),
     dt.time(1, 2, 3), dt.timedelta(days=-1, microseconds=5), decimal.Decimal("1.10"), uuid.UUID(int=7),
 ]  # fmt: skip
@@ -230,7 +231,9 @@ CHANGES: list[tuple[Any, Callable[[Any], Any]]] = [
 
 
 @pytest.mark.parametrize(("value", "change"), CHANGES, ids=lambda each: repr(each)[:20])
-def test_a_change_in_place_is_seen_without_any_flag(store: sessile.Store, value: Any, change: Callable[[Any], Any]) -> None:
+def test_a_change_in_place_is_seen_without_any_flag(
+    store: sessile.Store, value: Any, change: Callable[[Any], Any]
+) -> None:
     """Starlette and Spring Session lose it; Django and Flask want a flag."""
     session = store.load(store.create({"x": value, "y": 1}).id)
     change(session["x"])
@@ -334,9 +337,10 @@ def test_a_block_saves_at_its_end(store: sessile.Store) -> None:
 def test_a_block_that_an_exception_leaves_saves_nothing(store: sessile.Store) -> None:
     with pytest.raises(ZeroDivisionError), store.open() as session:
         session["a"] = 1 // 0
-    with pytest.raises(RuntimeError), store.open() as session:
-        session["a"] = 1
-        raise RuntimeError
+    session = store.open()
+    session["a"] = 1
+    with pytest.raises(KeyError), session:
+        session["absent"]
     assert store.stats().sessions == 0
 
 
@@ -487,7 +491,13 @@ def test_logout_ends_it_and_goes_on_as_a_new_one(store: sessile.Store) -> None:
     id = session.id
     session.logout()
     assert store.load(id) is None
-    assert (session.id, session.handle, session.owner, dict(session), session.is_new) == (None, None, None, {}, True)
+    assert (session.id, session.handle, session.owner, dict(session), session.is_new) == (
+        None,
+        None,
+        None,
+        {},
+        True,
+    )
     assert session.save() is False
     session["flash"] = "good bye"
     session.save()
@@ -509,10 +519,12 @@ def test_ending_what_has_ended_is_fine(store: sessile.Store) -> None:
         fresh["a"] = 1
 
 
-@pytest.mark.parametrize("end", ["destroy", "logout", "login", "rotate", "revoke", "revoke_all", "expire", "clear"])
+@pytest.mark.parametrize(
+    "end", ["destroy", "logout", "login", "rotate", "revoke", "revoke_all", "expire", "clear"]
+)
 @pytest.mark.parametrize("write", ["save", "update_field", "login", "rotate", "set_timeouts", "reload"])
 def test_nothing_brings_a_session_back(store: sessile.Store, end: str, write: str) -> None:
-    """CON-02, CVE-2025-46336: a slow request must not undo a log-out. In Flask-Session and starsessions it does."""
+    """CON-02, CVE-2025-46336: a slow request must not undo a log-out, as in Flask-Session."""
     session = store.create({"a": 1}, owner="alice")
     slow = store.load(session.id)
     if end == "revoke":
@@ -558,7 +570,7 @@ def test_update_field_with_and_without_a_default(store: sessile.Store) -> None:
     with pytest.raises(KeyError):
         session.update_field("n", lambda n: n + 1)
     assert session.update_field("n", lambda n: n + 1, default=0) == 1
-    assert session.update_field("list", lambda list: [*list, 1], default=[]) == [1]
+    assert session.update_field("list", lambda items: [*items, 1], default=[]) == [1]
     assert dict(store.load(session.id)) == {"a": 1, "n": 1, "list": [1]}
     stale = store.load(session.id)
     session.update_field("added", lambda n: 7, default=0)
@@ -647,7 +659,17 @@ def test_times(store: sessile.Store) -> None:
 
 def test_a_session_that_is_not_stored_has_no_times(store: sessile.Store) -> None:
     session = store.open()
-    for name in ("created", "last_used", "expires", "authenticated_at", "remaining", "device", "owner", "handle", "id"):
+    for name in (
+        "created",
+        "last_used",
+        "expires",
+        "authenticated_at",
+        "remaining",
+        "device",
+        "owner",
+        "handle",
+        "id",
+    ):
         assert getattr(session, name) is None
     assert (session.fresh(100), session.alive()) == (False, False)
 

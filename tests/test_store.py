@@ -83,9 +83,8 @@ BAD_OPTIONS = [
 
 @pytest.mark.parametrize("options", BAD_OPTIONS, ids=repr)
 def test_an_option_that_makes_no_sense_is_refused_by_name(options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match=list(options)[-1]):
         sessile.Store(**options)
-    assert list(options)[-1] in str(caught.value)
 
 
 def test_the_refusal_of_a_small_memory_says_what_would_do(make_store: MakeStore) -> None:
@@ -96,7 +95,7 @@ def test_the_refusal_of_a_small_memory_says_what_would_do(make_store: MakeStore)
 
 
 def test_a_secret_is_never_in_a_text() -> None:
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="secret") as caught:
         sessile.Store(secret="hunter2")
     assert "hunter2" not in str(caught.value)
     assert "7 bytes" in str(caught.value)
@@ -196,7 +195,7 @@ def test_the_refusal_of_a_value_has_its_path(store: sessile.Store) -> None:
 
 
 def test_nothing_that_can_run_code_is_stored(store: sessile.Store) -> None:
-    """STO-03: an object with __reduce__ is refused; peers that fell back to pickle ran it (Beaker, Flask-Session)."""
+    """STO-03: an object with __reduce__ is refused; Beaker and Flask-Session ran it."""
 
     class Exploit:
         def __reduce__(self) -> Any:
@@ -251,7 +250,9 @@ def test_an_unknown_id_is_never_adopted(store: sessile.Store) -> None:
 # ---- ids ----
 
 
-def test_one_call_of_the_kernels_generator_an_id(store: sessile.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_call_of_the_kernels_generator_an_id(
+    store: sessile.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """SID-01: no user-space pool."""
     real, calls = os.urandom, []
     monkeypatch.setattr(os, "urandom", lambda size: calls.append(size) or real(size))
@@ -316,8 +317,8 @@ def test_an_id_tells_nothing(store: sessile.Store) -> None:
 
 MALFORMED = [
     "", "x", "x" * 31, "x" * 33, "x" * 31 + "=", "x" * 31 + "\n", "x" * 31 + "\0", "\r\n" * 16, "é" * 32,
-    "x" * 31 + "é", "x" * 31 + "\udcff", "𝒳" * 32, "x" * 1_048_576, "+" * 32, "/" * 32, b"", b"\xff" * 32, b"x" * 33,
-    None, 7, 1.5, [], {}, object(), ("x" * 32,), bytearray(b"x" * 32),
+    "x" * 31 + "é", "x" * 31 + "\udcff", "\U0001d4b3" * 32, "x" * 1_048_576, "+" * 32, "/" * 32, b"",
+    b"\xff" * 32, b"x" * 33, None, 7, 1.5, [], {}, object(), ("x" * 32,), bytearray(b"x" * 32),
 ]  # fmt: skip
 
 
@@ -433,7 +434,7 @@ def memory_of(store: sessile.Store) -> bytes:
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="needs /proc")
 def test_the_table_holds_no_id(store: sessile.Store) -> None:
-    """STO-01, CVE-2019-16782: only a keyed hash is stored. The fields show that the search finds what is there."""
+    """STO-01, CVE-2019-16782: only a keyed hash is stored. The marker shows that the search works."""
     session = store.create({"marker": "find-me-7381"}, owner="alice")
     store.load(session.id)
     old = session.id
@@ -539,7 +540,9 @@ def test_an_owner_is_any_text_of_up_to_255_bytes(store: sessile.Store, owner: st
     assert [info.owner for info in store.sessions(owner)] == [owner]
 
 
-@pytest.mark.parametrize("owner", ["", "x" * 256, "ü" * 128, "\ud800", 7, b"alice", 1.5, True, ["alice"]], ids=repr)
+@pytest.mark.parametrize(
+    "owner", ["", "x" * 256, "ü" * 128, "\ud800", 7, b"alice", 1.5, True, ["alice"]], ids=repr
+)
 def test_another_owner_is_refused_with_the_remedy(store: sessile.Store, owner: Any) -> None:
     session = store.create({"a": 1})
     for attempt in (lambda: store.create(owner=owner), lambda: session.login(owner)):
@@ -590,7 +593,9 @@ def test_stats_count(store: sessile.Store) -> None:
     assert (stats.sessions, stats.anonymous, stats.owned, stats.created) == (2, 1, 1, 2)
     assert (stats.loads, stats.misses, stats.malformed) == (1, 1, 1)
     assert 0 < stats.memory_used < stats.memory
-    assert (stats.expired, stats.evicted, stats.revoked, stats.full, stats.recoveries, stats.quarantined) == (0,) * 6
+    assert (stats.expired, stats.evicted, stats.revoked, stats.full, stats.recoveries, stats.quarantined) == (
+        0,
+    ) * 6
     session.destroy()
     assert store.revoke("alice") == 1
     stats = store.stats()
@@ -681,6 +686,7 @@ def test_closing_returns_memory() -> None:
         with open("/proc/self/maps") as maps:
             return len(os.listdir("/proc/self/fd")), sum("memfd:" in line for line in maps)
 
+    gc.collect()
     before = held()
     closed = [sessile.Store(capacity=100, memory="2 MiB") for _ in range(5)]
     assert held() > before
@@ -689,6 +695,7 @@ def test_closing_returns_memory() -> None:
     if sys._is_gil_enabled() if hasattr(sys, "_is_gil_enabled") else True:
         assert held() == before
     closed.clear()
+    del store
     for _ in range(5):
         sessile.Store(capacity=100, memory="2 MiB")
     gc.collect()
@@ -697,7 +704,7 @@ def test_closing_returns_memory() -> None:
 
 def test_a_store_that_could_not_be_made_is_closed() -> None:
     store = sessile.Store.__new__(sessile.Store)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="capacity"):
         store.__init__(capacity=0)
     with pytest.raises(sessile.StoreClosed):
         store.load("x")

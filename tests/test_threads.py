@@ -187,8 +187,9 @@ def test_one_of_racing_log_ins_succeeds(store: sessile.Store) -> None:
     assert len(store.sessions("alice")) + len(store.sessions("bob")) == 100
 
 
-def test_log_ins_race_with_revocations(store: sessile.Store) -> None:
+def test_log_ins_race_with_revocations(make_store: MakeStore) -> None:
     """LIF-12: when revoke returns, what was there before is dead, whatever races."""
+    store = make_store(busy_timeout=20, max_sessions_per_owner=50)
     done = threading.Event()
 
     def log_in() -> None:
@@ -233,7 +234,14 @@ def test_a_shared_session_may_lose_a_change_and_never_crashes(store: sessile.Sto
                 if step % 37 == number:
                     session.clear()
                     session.login("alice")
-                _ = session.id, session.handle, session.owner, session.device, session.remaining, repr(session)
+                _ = (
+                    session.id,
+                    session.handle,
+                    session.owner,
+                    session.device,
+                    session.remaining,
+                    repr(session),
+                )
             except expected:
                 continue
 
@@ -273,11 +281,10 @@ def test_closing_while_others_are_inside(make_store: MakeStore, reporting: bool)
         def close(
             store: sessile.Store = store,
             under_way: threading.Barrier = under_way,
-            pause: threading.Event = threading.Event(),
             length: float = 0.003 * round_number,
         ) -> int:
             under_way.wait()
-            pause.wait(length)
+            threading.Event().wait(length)
             store.close()
             return 1
 

@@ -18,7 +18,8 @@ interpreter lock and taking it again; so the first try keeps it and never waits 
 answers that it would have to wait is the interpreter lock released, and the call repeated with a wait. What visits
 many records, or may ask the system for memory, releases it from the start.
 
-Closing. With the interpreter lock, a first try cannot meet `close()` at all. A call that released the lock is counted
+Closing. With the interpreter lock, a first try cannot meet `close()`, as long as nothing stands between the check that
+the table is open and the call: what makes an object may run the garbage collector, and so anything. A call that released the lock is counted
 in `inside`; `close()` only marks the table while there are any, and the last one to come back tears it down. Without
 the interpreter lock such a counter would be one word that every look-up of every thread writes, which costs the very
 scaling that free threading is for: there `close()` makes every later call fail, and the mapping goes when the last
@@ -730,6 +731,18 @@ cdef class Record:
     # ---- fields ----
 
     def __getitem__(self, name):
+        value = self.find_value(name)
+        if value is UNREAD:
+            raise KeyError(name)
+        return value
+
+    def get(self, name, default=None):
+        """The value of the field `name`, or `default` when there is none."""
+        value = self.find_value(name)
+        return default if value is UNREAD else value
+
+    cdef object find_value(self, object name):
+        """The value of a field; UNREAD: there is none."""
         cdef dict values
         cdef bytes fields
         self.use()
@@ -739,22 +752,13 @@ cdef class Record:
         if values is not None:
             value = values.get(name, UNREAD)
             if value is removed:
-                raise KeyError(name)
+                return UNREAD
             if value is not UNREAD:
                 return value
         value = decode_field(fields, name, UNREAD)
-        if value is UNREAD:
-            raise KeyError(name)
-        if not is_plain(value):
+        if value is not UNREAD and not is_plain(value):
             self.keep(name, value)
         return value
-
-    def get(self, name, default=None):
-        """The value of the field `name`, or `default` when there is none."""
-        try:
-            return self[name]
-        except KeyError:
-            return default
 
     def __contains__(self, name):
         cdef dict values
@@ -927,8 +931,8 @@ cdef class Record:
 
     @property
     def handle(self):
-        cdef uint64_t handle = self.facts.handle
         self.use()
+        cdef uint64_t handle = self.facts.handle
         return "%016x" % handle if handle else None
 
     @property
@@ -1076,11 +1080,11 @@ cdef class Record:
         cdef const char *text = PyUnicode_AsUTF8AndSize(id, &length)
         cdef sessile_status status
         cdef sessile *opened
-        table.require_open()
         fill_content(&content, owner, device, fields, idle_ms, absolute_ms)
         sink = table.take_sink()
         call.sink = sink_of(sink)
         call.wait_ms = 0
+        table.require_open()
         status = sessile_create(table.table, &call, text, &content, &facts)
         if status == SESSILE_WOULD_BLOCK:
             call.wait_ms = table.wait_ms
@@ -1106,13 +1110,13 @@ cdef class Record:
         cdef uint32_t version = 0
         cdef sessile_status status
         cdef sessile *opened
-        table.require_open()
         fill_content(&content, None, None, fields, idle_ms, absolute_ms)
         owner = at.refer(&reference, &version)
         device = at._device
         sink = table.take_sink()
         call.sink = sink_of(sink)
         call.wait_ms = 0
+        table.require_open()
         status = sessile_update(table.table, &call, &reference, version, flags, &content, &facts)
         if status == SESSILE_WOULD_BLOCK:
             call.wait_ms = table.wait_ms
@@ -1145,7 +1149,6 @@ cdef class Record:
         cdef const uint8_t *random = NULL
         cdef sessile_status status
         cdef sessile *opened
-        table.require_open()
         held = at.refer(&reference, &version)
         if how == SESSILE_RENEW:
             owner, device, fields = held, at._device, at._fields
@@ -1177,11 +1180,11 @@ cdef class Record:
         cdef bint versioned
         cdef sessile_status status
         cdef sessile *opened
-        table.require_open()
         held = (self if at is None else at).refer(&reference, &version)
         sink = table.take_sink()
         call.sink = sink_of(sink)
         call.wait_ms = 0
+        table.require_open()
         status = remove_once(table.table, &call, &reference, at is not None, version, <sessile_reason>reason)
         if status == SESSILE_WOULD_BLOCK:
             call.wait_ms = table.wait_ms
@@ -1206,7 +1209,6 @@ cdef class Record:
         cdef uint32_t version = 0
         cdef Record fresh = None
         cdef int status
-        table.require_open()
         held = self.refer(&reference, &version)
         block_open(&block)
         try:
@@ -1230,7 +1232,6 @@ cdef class Record:
         cdef sessile_session facts
         cdef uint32_t version = 0
         cdef int status
-        table.require_open()
         held = self.refer(&reference, &version)
         status = table.find(NULL, 0, &reference, 0, &facts, NULL)
         if status == SESSILE_EXPIRED:

@@ -34,18 +34,20 @@ EventKind = Literal[
 EventReason = Literal["logout", "destroyed", "idle", "absolute", "evicted", "revoked", "theft", "late"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Event:
     """One thing that happened.
 
     Attributes:
         kind: what happened. `ended`: a session ended, see `reason`. `retired_id`: an id was presented that a
-            rotation had retired; `reason` is "late" (moments ago, or of an anonymous session) or "theft"
-            (that session was ended). `recovered`: a part of the table was repaired after the death of a
-            process. `quarantined`: a damaged record was taken out.
+            rotation had retired; `reason` is "late" (moments ago, or of an anonymous session) or "theft" (that
+            session was ended). `recovered`: a part of the table was repaired after the death of a process.
+            `quarantined`: a damaged record was taken out.
         handle: of the session, 16 hexadecimal digits; None where no single session is concerned or it is
             unknown.
         owner: of the session; None for an anonymous one, and where it is not known.
+        data: the last fields of a session that ended, decoded anew at each reading; None where they are not
+            known, and for other kinds.
         reason: why, for `ended` and `retired_id`.
         at: when, by the wall clock, aware, UTC.
     """
@@ -53,11 +55,23 @@ class Event:
     kind: EventKind
     handle: str | None
     owner: str | None
-    _data: dict[str, Any] | bytes | None = field(repr=False)
     reason: EventReason | None
     at: datetime
+    _data: dict[str, Any] | bytes | None = field(repr=False)
+
+    def __init__(
+        self,
+        kind: EventKind,
+        handle: str | None,
+        owner: str | None,
+        data: dict[str, Any] | bytes | None,
+        reason: EventReason | None,
+        at: datetime,
+    ) -> None:
+        values = {"kind": kind, "handle": handle, "owner": owner, "_data": data, "reason": reason, "at": at}
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
     @property
     def data(self) -> dict[str, Any] | None:
-        """The last fields of a session that ended, decoded anew each time; None where they are not known."""
         return decode_fields(self._data) if isinstance(self._data, bytes) else self._data

@@ -45,7 +45,8 @@ KNOWN_FEATURES = ENCRYPTED
 
 SEGMENT = struct.Struct("<8sHHIQ16sQI4x")  # and a checksum of four bytes, and four of zero
 SEGMENT_SIZE = 64
-BATCH = struct.Struct("<4sIQI12x")  # and a MAC of 32 bytes
+BATCH = struct.Struct("<4sIQII4x")  # and a checksum of four bytes, and a MAC of 32
+BATCH_HEAD = 32
 BATCH_SIZE = 64
 MAC_SIZE = 32
 FRAME = struct.Struct("<BxxxI")
@@ -84,9 +85,7 @@ def revoke_all(epoch: int) -> bytes:
     return _frame(KIND_REVOKE_ALL, EPOCH.pack(epoch))
 
 
-def rekey(
-    handle: int, rotations: int, how: int, at_ms: int, parent: bytes, digest: bytes, nonce: bytes | None
-) -> bytes:
+def rekey(handle: int, rotations: int, how: int, at_ms: int, parent: bytes, digest: bytes, nonce: bytes | None) -> bytes:
     """The session with this handle has another id, its `rotations`-th; `nonce`: of a renewal."""
     return _frame(KIND_REKEY, REKEY.pack(handle, rotations, how, at_ms, parent, digest, nonce or bytes(32)))
 
@@ -163,9 +162,7 @@ class Batch:
 class _Segment:
     """A file that one process appends batches to."""
 
-    def __init__(
-        self, directory: Directory, key: ImageKey, generation: int, encrypt: bool, least: int
-    ) -> None:
+    def __init__(self, directory: Directory, key: ImageKey, generation: int, encrypt: bool, least: int) -> None:
         nonce = os.urandom(16)
         self.generation = generation
         self.name = f"{_PREFIX}{generation:016x}-{nonce.hex()}{_SUFFIX}"
@@ -189,9 +186,7 @@ class _Segment:
     def fits(self, size: int) -> bool:
         return self._place + batch_room(size) <= self.size
 
-    def append(
-        self, frames: bytes, count: int, pwrite: Callable[..., int], fdatasync: Callable[[int], None]
-    ) -> None:
+    def append(self, frames: bytes, count: int, pwrite: Callable[..., int], fdatasync: Callable[[int], None]) -> None:
         """Write a batch and make it durable.
 
         Raises:
@@ -199,10 +194,13 @@ class _Segment:
         """
         if self._sealer is not None:
             frames = self._sealer.seal(self._count, frames, self._head)
-        head = BATCH.pack(BATCH_MAGIC, len(frames), self._count, count)
+        place = self._place
+        behind = place - place % SECTOR + SECTOR - place - BATCH_SIZE  # bytes of frames in the sector of the head
+        empty = sum(not any(piece) for piece in _sectors(memoryview(frames)[behind:], 0, len(frames) - behind))
+        head = BATCH.pack(BATCH_MAGIC, len(frames), self._count, count, empty)
+        head += CHECKSUM.pack(_table.checksum(head))
         mac = batch_mac(self._key, self._head, head, frames)
         data = memoryview(head + mac + frames)
-        place = self._place
         while data:
             written = pwrite(self._file.descriptor, data, place)
             data, place = data[written:], place + written
@@ -234,9 +232,7 @@ class Journal:
         generation: gives the generation that was published last.
     """
 
-    def __init__(
-        self, directory: Directory, key: ImageKey, generation: Callable[[], int], encrypt: bool
-    ) -> None:
+    def __init__(self, directory: Directory, key: ImageKey, generation: Callable[[], int], encrypt: bool) -> None:
         self._directory = directory
         self._key = key
         self._generation = generation
@@ -435,12 +431,12 @@ class _SegmentReader:
     def _batch(self, key: ImageKey, segment: bytes, place: int, expected: int) -> bytes | None:
         """The frames of a valid batch at `place`; None: there is none."""
         data = self._data
-        magic, length, number, _count = BATCH.unpack_from(data, place)
+        magic, length, number, _count, _empty = BATCH.unpack_from(data, place)
         if magic != BATCH_MAGIC or number < expected or length > len(data) - place - BATCH_SIZE:
             return None
         frames = bytes(data[place + BATCH_SIZE : place + BATCH_SIZE + length])
-        head = bytes(data[place : place + BATCH.size])
-        mac = bytes(data[place + BATCH.size : place + BATCH_SIZE])
+        head = bytes(data[place : place + BATCH_HEAD])
+        mac = bytes(data[place + BATCH_HEAD : place + BATCH_SIZE])
         if not hmac.compare_digest(batch_mac(key, segment, head, frames), mac):
             return None
         if number != expected:
@@ -458,19 +454,22 @@ class _SegmentReader:
         if _is_zero(data[place:end]):
             return
         for later in range(place + _ALIGN, end - BATCH_SIZE + 1, _ALIGN):
-            if (
-                bytes(data[later : later + 4]) == BATCH_MAGIC
-                and self._batch(key, segment, later, expected) is not None
-            ):
+            if bytes(data[later : later + 4]) == BATCH_MAGIC and self._batch(key, segment, later, expected) is not None:
                 raise self._damaged(f"batch {expected} is not as it was written, and others follow")
-        magic, length, number, _count = BATCH.unpack_from(data, place)
-        if magic == BATCH_MAGIC and number == expected and length <= end - place - BATCH_SIZE:
-            if not _is_zero(data[place + BATCH_SIZE + length : end]):
-                raise self._damaged(f"behind batch {expected}")
-            end = place + BATCH_SIZE + length
-        elif not _is_zero(data[place : min(end, place + SECTOR - place % SECTOR)]):
+        if _is_zero(data[place : min(end, place + SECTOR - place % SECTOR)]):
+            return  # of its head nothing was written
+        magic, length, number, _count, empty = BATCH.unpack_from(data, place)
+        checksum = CHECKSUM.unpack_from(data, place + BATCH.size)[0]
+        if (
+            magic != BATCH_MAGIC
+            or _table.checksum(data[place : place + BATCH.size]) != checksum
+            or number != expected
+            or length > end - place - BATCH_SIZE
+            or not _is_zero(data[place + BATCH_SIZE + length : end])
+        ):
             raise self._damaged(f"batch {expected}")
-        if not any(_is_zero(piece) for piece in _sectors(data, place, end)):
+        # Nobody writes part of a sector: if no more of them are empty than were written so, none is missing.
+        if sum(_is_zero(piece) for piece in _sectors(data, place, place + BATCH_SIZE + length)) <= empty:
             raise self._damaged(f"batch {expected}")
 
     def _split(self, frames: bytes) -> Iterator[tuple[int, bytes]]:
@@ -481,9 +480,7 @@ class _SegmentReader:
             kind, length = FRAME.unpack_from(frames, place)
             payload = frames[place + FRAME.size : place + FRAME.size + length]
             least = {KIND_REVOKE: HANDLE.size, KIND_REVOKE_ALL: EPOCH.size, KIND_REKEY: REKEY.size}.get(kind)
-            if len(payload) != length or (
-                length != least if least else kind != KIND_LOGIN or length < LOGIN.size
-            ):
+            if len(payload) != length or (length != least if least else kind != KIND_LOGIN or length < LOGIN.size):
                 raise self._damaged("a frame")
             if kind == KIND_LOGIN and LOGIN.size < length < LOGIN.size + 84:
                 raise self._damaged("a frame")

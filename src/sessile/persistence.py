@@ -26,6 +26,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,6 +80,7 @@ _OPEN_WAIT = 120.0  # seconds for another process of this table to restore
 _PAUSE = 0.02
 _SYNC_EVERY = 1.0  # seconds until what nobody waits for is durable
 _WRITER_WAIT = 60.0
+_THREADS = 4  # that restore at once
 _NOTHING = bytes(32)
 _OK, _FULL = _table.OK, _table.statuses()["SESSILE_FULL"]
 
@@ -236,8 +238,7 @@ class Persistence:
         wall_ms = time.time_ns() // 1_000_000
         if wall_ms < image.wall_ms:
             _logger.warning(
-                "the clock is %.0f seconds behind the snapshot %s: the time since counts as none, so "
-                "sessions live longer",
+                "the clock is %.0f seconds behind the snapshot %s: the time since counts as none, so sessions live longer",
                 (image.wall_ms - wall_ms) / 1000,
                 self.directory.of(image_name(image.generation)),
             )
@@ -254,9 +255,14 @@ class Persistence:
             b"".join(replay.rekeys[handle] for handle in sorted(replay.rekeys)),
             _packed(watched),
         )
-        for block in image.blocks:
-            if block.kind == RECORDS and block.epoch == epoch:
-                self._import(store, block.data, rules, seen)
+        # Blocks are of different shards, so that threads seldom meet.
+        with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
+            for done in [
+                pool.submit(self._import, store, block.data, rules, seen)
+                for block in image.blocks
+                if block.kind == RECORDS and block.epoch == epoch
+            ]:
+                done.result()
         # Who logged in after the image, and is not in it. A later copy in the image knows more than the
         # journal.
         in_image = {handle for handle, met in zip(watched, seen, strict=True) if met}
@@ -291,9 +297,7 @@ class Persistence:
             _, generation, number = _FLOOR.unpack_from(data)
             for key in self._keys:
                 if key.number == number:
-                    if hmac.compare_digest(
-                        hmac.digest(key.image, data[: _FLOOR.size], "sha256"), data[_FLOOR.size :]
-                    ):
+                    if hmac.compare_digest(hmac.digest(key.image, data[: _FLOOR.size], "sha256"), data[_FLOOR.size :]):
                         return int(generation)
                     break
             else:
@@ -304,8 +308,7 @@ class Persistence:
                     path=path,
                 )
         raise SnapshotError(
-            f"{path} is damaged: bring it back from a copy, or move the directory away to start without "
-            f"its sessions",
+            f"{path} is damaged: bring it back from a copy, or move the directory away to start without its sessions",
             path=path,
         )
 
@@ -340,8 +343,7 @@ class Persistence:
                 if isinstance(error, SnapshotError):
                     raise
                 raise SnapshotError(
-                    f"{self.directory.path}: the snapshot could not be written ({error}); the one before "
-                    f"is as it was",
+                    f"{self.directory.path}: the snapshot could not be written ({error}); the one before is as it was",
                     path=self.directory.path,
                 ) from error
             finally:
@@ -356,8 +358,7 @@ class Persistence:
                 return False
             if time.monotonic() > end:
                 raise SnapshotError(
-                    f"{self.directory.path}: another process has been writing a snapshot for "
-                    f"{_WRITER_WAIT:.0f} seconds",
+                    f"{self.directory.path}: another process has been writing a snapshot for {_WRITER_WAIT:.0f} seconds",
                     path=self.directory.path,
                 )
             time.sleep(_PAUSE)
@@ -371,7 +372,8 @@ class Persistence:
         before = store._generation()[1]
         generation = store._generation()[0] + 1
         store._publish(generation)
-        self.directory.sweep()
+        # Other processes may be making segments; images and the floor are the one writer's.
+        self.directory.sweep(lambda name: generation_of(name) is None)
         new = self.directory.create(image_name(generation))
         try:
             _, begun_ms = write_image(
@@ -399,6 +401,7 @@ class Persistence:
             segment = generation_of(name)
             if segment is not None and segment < kept:
                 self.directory.remove(name)
+        self.directory.sweep(lambda name: (generation_of(name) or kept) < kept)
         for generation in images_in(self.directory.names()):
             if generation < kept:
                 self.directory.remove(image_name(generation))

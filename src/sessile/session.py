@@ -295,8 +295,6 @@ class Session(Record, MutableMapping[str, Any]):
             self._store._tell("created", self)
             if owner is not None:
                 self._store._tell("login", self)
-            if self._store._persistence is not None:
-                self._store._persistence.logged_in(self, None)
 
     def _wait(self, patience: float | None) -> float:
         """Before another try of a change that met one of others; `patience`: until when, None at first.
@@ -449,6 +447,8 @@ class Session(Record, MutableMapping[str, Any]):
             fields = _only(self._merged(b"", changes), kept)
             self._store_new(fields, owner, described, idle_ms, absolute_ms)
             self._keep_values(kept)
+            if self._store._persistence is not None:
+                self._store._persistence.logged_in(self, None)
             return
         before, cleared, former = self._fields, self._hidden, self.handle
         at: Record = self

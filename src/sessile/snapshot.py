@@ -44,6 +44,7 @@ RECORDS, NEWER = 1, 2  # kinds of blocks
 _PREFIX, _SUFFIX = "image-", ".sessile"
 _BUFFER = 2 << 20  # bytes of records in a block at the most
 _NOTES = 1024  # notes in one call
+_ROUNDS = 4  # of copying sessions that got a new id meanwhile: what did during the last is in the journal
 NOTE = struct.Struct("<32sQII")
 _NOTE_NEWER = 2
 _NOTHING = bytes(32)
@@ -237,14 +238,21 @@ class _Scan:
     def run(self) -> None:
         for shard, mark in enumerate(self._marks):
             self._copy_shard(shard, mark)
-        for digest in self._later:
-            epoch, records, length, note = self._table._export_digest(digest, self._buffer)
-            if note:
-                self._note(note)
-            if records:
-                with memoryview(self._buffer) as view:
-                    self._writer.block(RECORDS, 0, epoch, records, view[:length])
+        copied: set[bytes] = set()
+        for _ in range(_ROUNDS):
+            for digest in self._later.keys() - copied:
+                copied.add(digest)
+                self._copy_later(digest)
         self._write_notes()
+
+    def _copy_later(self, digest: bytes) -> None:
+        """Copy a session that got a new id meanwhile. That may name others: the id before may forward."""
+        epoch, records, length, note = self._table._export_digest(digest, self._buffer)
+        if note:
+            self._note(note)
+        if records:
+            with memoryview(self._buffer) as view:
+                self._writer.block(RECORDS, 0, epoch, records, view[:length])
 
     def _copy_shard(self, shard: int, mark: int) -> None:
         state = self._table._export_begin(shard, mark, self._begun_ms)
@@ -269,10 +277,7 @@ class _Scan:
                 self._former[digest] = None
 
     def _write_notes(self) -> None:
-        notes = [
-            NOTE.pack(_NOTHING, handle, rotations, _NOTE_NEWER)
-            for handle, (rotations, _) in self._newer.items()
-        ]
+        notes = [NOTE.pack(_NOTHING, handle, rotations, _NOTE_NEWER) for handle, (rotations, _) in self._newer.items()]
         notes += [NOTE.pack(digest, 0, 0, _NOTE_NEWER) for digest in self._former]
         most = _BUFFER // NOTE.size
         for start in range(0, len(notes), most):
@@ -386,9 +391,7 @@ class _Reader:
                 raise self._damaged(f"block {number}")
             plain: Any = stored
             if sealer is not None:
-                plain = sealer.open(
-                    number, stored, struct.pack("<BIII", kind, shard, epoch, count), self._path
-                )
+                plain = sealer.open(number, stored, struct.pack("<BIII", kind, shard, epoch, count), self._path)
             yield Block(kind, epoch, count, plain)
             data = data[BLOCK_SIZE + length :]
             number += 1

@@ -245,13 +245,14 @@ class Store(Table):
             StoreClosed: the store was closed.
         """
         fields = encode_fields(data) if data else b""
+        default = _table.DEFAULT
         session = self._blank()
         session._store_new(
             fields,
             None if owner is None else options.owner(owner),
             None if device is None else options.device(device),
-            _table.DEFAULT if idle_timeout is None else options.timeout("idle_timeout", idle_timeout),
-            _table.DEFAULT if absolute_timeout is None else options.timeout("absolute_timeout", absolute_timeout),
+            default if idle_timeout is None else options.timeout("idle_timeout", idle_timeout),
+            default if absolute_timeout is None else options.timeout("absolute_timeout", absolute_timeout),
         )
         return session
 
@@ -297,7 +298,7 @@ class Store(Table):
             for listed in self._list(None, shard):
                 yield self._info(listed)
 
-    def _info(self, listed: _table.Listed) -> SessionInfo:
+    def _info(self, listed: _table._Listed) -> SessionInfo:
         handle, owner, device, created, last_used, expires = listed
         return SessionInfo(
             handle,
@@ -504,7 +505,7 @@ class Store(Table):
         except Exception:
             _logger.exception("on_event failed for %s of session %s", event.kind, event.handle)
 
-    def _reported(self, reports: list[_table.Report]) -> None:
+    def _reported(self, reports: list[_table._Report]) -> None:
         if self._persistence is not None:
             self._persistence.ended(handle for reason, handle, *_ in reports if reason not in _EXPIRY)
         for number, handle, owner, fields, milliseconds in reports if self._on_event is not None else ():

@@ -49,6 +49,15 @@ __attribute__((unused)) static struct sessile *open_table(uint64_t capacity, uin
     return table;
 }
 
+/* Memory of this process only, which nothing else can attach to? */
+__attribute__((unused)) static bool home_is_private(void)
+{
+    struct sessile *table = open_table(100, SESSILE_MEMORY_MIN, 0.5);
+    bool is = table->arena.home.descriptor < 0;
+    sessile_close(table);
+    return is;
+}
+
 /* The id with this number: 32 characters, each number another id. */
 __attribute__((unused)) static const char *id_of(uint64_t number, char id[SESSILE_ID_LENGTH + 1])
 {

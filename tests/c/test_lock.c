@@ -141,7 +141,7 @@ static void two_shards(void)
 static void pool_then_shard(void)
 {
     (void)lock_try(&lock, ME, LOCK_POOL);
-    (void)lock_take(&second, ME, LOCK_SHARD, 0, NULL);
+    CHECK(lock_take(&second, ME, LOCK_SHARD, 0, NULL) == SESSILE_OK);
 }
 
 static void a_release_of_what_is_not_held(void)

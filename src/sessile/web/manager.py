@@ -46,8 +46,6 @@ from sessile.web.csrf import cross_site_allowed, parse_trusted_origins
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from sessile.session import Draft
-
 __all__ = ["SAFE_METHODS", "Answer", "Exchange", "Manager", "Request", "RequestSession", "Spelling"]
 
 _logger = logging.getLogger("sessile")
@@ -317,7 +315,7 @@ class _InsecureSession(RequestSession):
 
     __slots__ = ()
 
-    def _write(self) -> Draft:
+    def _write(self) -> None:
         self._context._refuse_transport()
 
 
@@ -402,6 +400,7 @@ class Exchange:
     _is_destroyed = False
     _may_renew = True
     _presented: str | None = None  # the id that the client presented, if there is such a session
+    _is_owned = False  # that session had an owner when it was looked up
 
     def _credentials(self) -> str | bytes | None:
         """The value of the request's field with the id; several of them joined as the carrier says."""
@@ -419,6 +418,7 @@ class Exchange:
         if isinstance(found, str):
             if store._load_into(session, found, not self.is_passive):
                 self._presented = found
+                self._is_owned = session.owner is not None
         elif found is Finding.DUPLICATE:
             self.manager.tell("duplicate_cookie")
         elif found is not Finding.ABSENT:
@@ -491,8 +491,8 @@ class Exchange:
     ) -> list[tuple[AnyStr, AnyStr]]:
         """The response's headers with what a touched session adds, so that no cache mixes up its visitors.
 
-        `Vary` always. With a cookie `Cache-Control: no-store`, whatever the application said; else, for a
-        session with an owner, `private` if the application said nothing (COK-10).
+        `Vary` always. With a cookie `Cache-Control: no-store`, whatever the application said; else, where
+        the session came with an owner, `private` if the application said nothing (COK-10).
 
         Args:
             headers: the application's.
@@ -519,7 +519,7 @@ class Exchange:
             result.append(set_cookie)
         if not said and set_cookie is not None:
             result.append((spelling.cache_control, spelling.no_store))
-        elif not said and self.session.owner is not None:
+        elif not said and self._is_owned:
             result.append((spelling.cache_control, spelling.private))
         return result
 
@@ -536,11 +536,8 @@ class Exchange:
             session.save()
         except SessionGone:
             self._drop_late_save(session)
-        except HeadersSent:
-            _logger.error(
-                "fields were written to a new session after the headers had gone, and are lost: the client "
-                "cannot be given its id any more; write before the response begins"
-            )
+        except HeadersSent as error:
+            _logger.error("what a request wrote to its session is lost: %s", error)
         except Exception:
             _logger.exception("a session could not be saved at the end of its request")
 

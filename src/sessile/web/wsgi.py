@@ -124,10 +124,16 @@ class SessionMiddleware:
                 raise
             return answer
         kind = type(body)
-        if kind is list or kind is tuple or kind is environ.get("wsgi.file_wrapper"):
-            # No code of the application runs any more; and a server knows these by their type.
-            return exchange.complete(body)
-        return _Body(exchange, body)
+        is_whole = kind is list or kind is tuple or kind is environ.get("wsgi.file_wrapper")
+        if not is_whole:
+            return _Body(exchange, body)
+        # No code of the application runs any more; and a server knows these by their type.
+        if session._untouched and exchange.held:
+            exchange.is_sent = True
+            del exchange.session
+            start_response(*exchange.held)
+            return body
+        return exchange.complete(body)
 
     def _refuses(self, environ: WSGIEnvironment, method: str, scheme: str) -> bool:
         site, origin, host = map(environ.get, ("HTTP_SEC_FETCH_SITE", "HTTP_ORIGIN", "HTTP_HOST"))
@@ -183,11 +189,6 @@ class _Exchange(Exchange):
 
     def complete(self, body: Iterable[bytes]) -> Iterable[bytes]:
         """The whole body is there."""
-        if self.session._untouched and self.held:
-            self.is_sent = True
-            del self.session
-            self.start_response(*self.held)
-            return body
         try:
             self.send()
         finally:

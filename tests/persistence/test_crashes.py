@@ -1,0 +1,266 @@
+"""kill -9: of the writer at every call to the file system, and of everything under load (PER-02, PER-09)."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from crashing import SECRET, Stores
+from disks import Recorder
+
+
+class Killer(Recorder):
+    """Kills its process at the n-th call that concerns a file."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+        self.fails = self._count_call
+
+    def _count_call(self, call: str) -> None:
+        self.number -= 1
+        if self.number < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def killed_at(number: int, stores: Stores, in_place: Callable[[Any], None], work: Callable[[], object]) -> bool:
+    """Whether a child that did some work was killed at the n-th call, or came to its end."""
+    child = os.fork()
+    if child == 0:
+        in_place(Killer(number))
+        try:
+            work()
+        finally:
+            os._exit(0)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.shared_home
+def test_per_02_a_writer_killed_at_any_call_leaves_whole_files(stores: Stores, in_place: Callable[[Any], None]) -> None:
+    """PER-02: the old generation or the new one; and another process writes the next."""
+    store = stores.open()
+    session = store.create({"n": 1}, owner="eva")
+    ended = store.create({"n": 2})
+    store.snapshot()
+    ended.destroy()
+    number = 0
+    while killed_at(number, stores, in_place, store.snapshot):
+        # The writer's claim dies with it, as soon as the kernel has let go of its lock.
+        store = stores.reopen(store)
+        assert store.load(session.id) is not None
+        assert store.load(ended.id) is None
+        number += 1
+        assert number < 200
+    assert number > 10
+    store.snapshot()
+    assert not [path for path in stores.directory.iterdir() if path.name.endswith(".new")]
+
+
+@pytest.mark.shared_home
+def test_a_living_process_takes_over_from_a_dead_writer(stores: Stores, in_place: Callable[[Any], None]) -> None:
+    store = stores.open()
+    session = store.create({"n": 1})
+    for number in (1, 3, 5):
+        assert killed_at(number, stores, in_place, store.snapshot)
+        store.snapshot()
+    store = stores.reopen(store)
+    assert store.load(session.id) is not None
+
+
+@pytest.mark.shared_home
+def test_per_09_a_process_killed_at_any_call_of_its_journal(stores: Stores, in_place: Callable[[Any], None]) -> None:
+    """PER-09: what it was told is so; what it was not told is one or the other; nothing is damaged."""
+    store = stores.open()
+    people = [store.create({"n": number}) for number in range(3)]
+    ids = [session.id for session in people]
+    store.snapshot()
+    people[0].destroy()
+
+    def work() -> None:
+        again = store.load(ids[1])
+        assert again is not None
+        again.destroy()
+
+    number = 0
+    while killed_at(number, stores, in_place, work):
+        store = stores.reopen(store)
+        assert store.load(ids[0]) is None
+        assert store.load(ids[2]) is not None
+        number += 1
+        assert number < 50
+    store = stores.reopen(store)
+    assert store.load(ids[1]) is None
+
+
+LOAD = """
+import os, random, sys
+import sessile
+from pathlib import Path
+
+name, directory, oracle, number = sys.argv[1:]
+store = sessile.Store(name, capacity=20_000, memory="16 MiB", secret=b"{secret}", snapshot_dir=directory,
+                      snapshot_interval=0.2, max_sessions_per_owner=None)
+chance = random.Random(int(number))
+told = open(oracle, "ab", buffering=0)
+mine = []
+def say(what, id):
+    told.write(f"{{what}} {{id}}\\n".encode())
+while True:
+    dice = chance.random()
+    if dice < 0.5 or len(mine) < 5:
+        session = store.open()
+        session["n"] = len(mine)
+        session.login(f"owner {{number}}", keep=True)
+        mine.append(session.id)
+        say("there", session.id)
+    else:
+        place = chance.randrange(len(mine))
+        session = store.load(mine.pop(place))
+        if session is None:
+            say("lost", "")
+            continue
+        old = session.id
+        say("ending", old)
+        if dice < 0.7:
+            session.destroy()
+        elif dice < 0.8:
+            session.rotate()
+            mine.append(session.id)
+            say("there", session.id)
+        elif dice < 0.9:
+            session.login(f"owner {{number}}")
+            mine.append(session.id)
+            say("there", session.id)
+        else:
+            session.logout()
+        say("gone", old)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("turn", range(4))
+def test_per_09_everything_killed_under_load(stores: Stores, tmp_path: Path, turn: int) -> None:
+    """PER-09: after a reboot nobody is back, and everybody is there who had been told that they are logged
+    in."""
+    tables = tmp_path / "tables"
+    tables.mkdir(mode=0o700)
+    script = LOAD.format(secret=SECRET.decode())
+    oracles = [tmp_path / f"oracle {number}" for number in range(3)]
+    workers = [
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                script,
+                str(tables / "shop"),
+                str(stores.directory),
+                str(oracle),
+                str(number),
+            ]
+        )
+        for number, oracle in enumerate(oracles)
+    ]
+    end = time.monotonic() + 60
+    wanted = 3 + 2 * turn
+
+    def generation() -> int:
+        return max((int(path.stem[6:], 16) for path in stores.images()), default=0)
+
+    try:
+        while time.monotonic() < end and (
+            generation() < wanted or not all(path.exists() and path.stat().st_size > 20_000 for path in oracles)
+        ):
+            assert all(worker.poll() is None for worker in workers)
+            time.sleep(0.02)
+    finally:
+        for worker in workers:
+            worker.kill()
+        for worker in workers:
+            worker.wait()
+    for path in tables.iterdir():
+        path.unlink()
+    entries = [line.split(" ") for oracle in oracles for line in oracle.read_text().split("\n")[:-1]]
+    assert ["lost", ""] not in entries
+    by_kind: dict[str, set[str]] = {"there": set(), "ending": set(), "gone": set()}
+    for what, id in entries:
+        by_kind[what].add(id)
+    store = stores.open(capacity=20_000, memory="16 MiB")
+    back = [id for id in by_kind["gone"] if store.load(id, touch=False) is not None]
+    lost = [id for id in by_kind["there"] - by_kind["ending"] if store.load(id, touch=False) is None]
+    assert len(by_kind["gone"]) > 100
+    assert (back, lost) == ([], [])
+    assert store.check() == []
+
+
+def test_per_09_who_ends_while_the_image_is_written_stays_ended(stores: Stores, in_place: Callable[[Any], None]) -> None:
+    """PER-09: at every write of an image another session ends, some copied before and some not."""
+    store = stores.open()
+    sessions = [store.create({"n": number}, owner=f"owner {number}") for number in range(60)]
+    ids = [session.id for session in sessions]
+    store.snapshot()
+    ended: list[str | None] = []
+    recorder = Recorder()
+
+    def end_one(call: str) -> None:
+        if call == "write" and sessions:
+            recorder.fails = lambda call: None
+            session = sessions.pop()
+            ended.append(session.id)
+            if len(ended) % 3 == 0:
+                session.rotate()
+            elif len(ended) % 3 == 1:
+                session.login(f"another owner {len(ended)}")
+            else:
+                session.destroy()
+            recorder.fails = end_one
+
+    recorder.fails = end_one
+    in_place(recorder)
+    store.snapshot()
+    in_place(os)
+    assert len(ended) > 15
+    store = stores.reopen(store)
+    assert [store.load(id) for id in ended] == [None] * len(ended)
+    for id in ids:
+        assert (store.load(id) is None) == (id in ended)
+    assert store.stats().sessions == 60 - sum(number % 3 == 2 for number in range(1, len(ended) + 1))
+
+
+def test_threads_share_syncs(stores: Stores, in_place: Callable[[Any], None]) -> None:
+    """Many threads that end sessions at once need fewer syncs than there are sessions, and all are
+    durable."""
+    import threading
+
+    class Slow(Recorder):
+        def fdatasync(self, descriptor: int) -> None:
+            gate.wait(10)
+            super().fdatasync(descriptor)
+
+    gate = threading.Event()
+    store = stores.open()
+    sessions = [store.create({"n": number}) for number in range(40)]
+    store.snapshot()
+    recorder = Slow()
+    in_place(recorder)
+    threads = [threading.Thread(target=session.destroy) for session in sessions]
+    for thread in threads:
+        thread.start()
+    held = store._persistence
+    assert held is not None
+    assert held.journal is not None
+    end = time.monotonic() + 10
+    while len(held.journal._open.frames) < 39 and time.monotonic() < end:
+        time.sleep(0.001)
+    gate.set()
+    for thread in threads:
+        thread.join()
+    in_place(os)
+    syncs = [entry for entry in recorder.log if entry[0] == "sync data"]
+    assert len(syncs) == 2
+    store = stores.reopen(store)
+    assert store.stats().sessions == 0

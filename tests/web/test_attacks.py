@@ -1,0 +1,385 @@
+"""Attacks on sessions, and faults that other session systems have, each carried out against a running server.
+
+Those that need time to pass are against a server in this process, whose store has a clock that can be
+advanced; the others against two worker processes of gunicorn. What is attacked below HTTP (timing of
+look-ups, hash flooding, planted files, hostile memory, snapshots) has its tests beside those parts.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sessile
+from sessile.testing import EventRecorder, advance
+from sessile.web.cookies import Cookie
+
+Serve = Callable[..., Any]
+
+
+@pytest.fixture
+def workers(serve: Callable[[str], Any]) -> Any:
+    """Two worker processes."""
+    return serve("gunicorn-gthread")
+
+
+@pytest.fixture
+def here(serve_here: Serve, watched: sessile.Store) -> Any:
+    """A server in this process."""
+    return serve_here(watched, rotate_every=100)
+
+
+def logged_in(server: Any, owner: str) -> Any:
+    client = server.client()
+    assert client.ask(f"/login?owner={owner}").status == 303
+    return client
+
+
+# ---- hijacking and replay ----
+
+
+def test_hijacking_a_stolen_id_dies_with_the_next_renewal(here: Any, recorder: EventRecorder) -> None:
+    """LIF-08, LIF-10: once the victim went on with the new id, the thief's attempt ends the session."""
+    victim = logged_in(here, "alice")
+    victim.show()
+    stolen = victim.cookie
+    advance(here.store, 101)
+    victim.show()
+    victim.show()
+    assert victim.cookie != stolen
+    advance(here.store, 30)
+    recorder.take()
+    assert here.client().show(cookie=stolen)["owner"] is None
+    assert "ended(theft)" in recorder.kinds
+    assert victim.show()["owner"] is None  # whichever of the two was the thief: both must log in again
+
+
+def test_hijacking_a_stolen_id_dies_when_the_victim_logs_out_everywhere(workers: Any) -> None:
+    """LIF-11, LIF-12, MPR-07."""
+    victim, other = logged_in(workers, "victor"), logged_in(workers, "victor")
+    thief = workers.client()
+    assert thief.show(cookie=victim.cookie)["owner"] == "victor"
+    keep = workers.store.load(other.cookie.split("=")[1])
+    assert workers.store.revoke("victor", keep=keep) == 1
+    assert thief.show(cookie=victim.cookie)["owner"] is None
+    assert other.show()["owner"] == "victor"
+
+
+def test_hijacking_a_stolen_id_dies_of_disuse_and_of_age(here: Any) -> None:
+    """LIF-01, LIF-02."""
+    victim = logged_in(here, "alice")
+    advance(here.store, 1801)
+    assert here.client().show(cookie=victim.cookie)["owner"] is None
+    victim = logged_in(here, "alice")
+    for _ in range(32):
+        advance(here.store, 899)
+        assert victim.show()["owner"] == "alice"
+    advance(here.store, 40)
+    assert victim.show()["owner"] is None
+
+
+def test_replay_after_a_log_out(workers: Any) -> None:
+    """LIF-11: from the moment on at which the log-out was answered, on every worker."""
+    for _ in range(20):
+        client = logged_in(workers, "rita")
+        old = client.cookie
+        client.ask("/logout")
+        assert [workers.client().show(cookie=old)["owner"] for _ in range(4)] == [None] * 4
+
+
+def test_sidejacking_over_plain_http(serve_here: Serve, store: sessile.Store) -> None:
+    """COK-12: the cookie is neither accepted nor set."""
+    server = serve_here(store, https=None)
+    client = server.client()
+    known = store.create({"a": 1}, owner="alice")
+    reply = client.ask("/show", cookie=f"__Host-Http-id={known.id}")
+    assert (client.show(cookie=f"__Host-Http-id={known.id}")["owner"], reply["Set-Cookie"]) == (None, None)
+
+
+# ---- fixation ----
+
+
+def test_fixation_an_id_that_a_client_chose(workers: Any) -> None:
+    """SID-06: starsessions and Beaker answer `Cookie: session=attackerchosen` with that very id, and so did
+    Litestar; Laravel takes any 40 characters, PHP any id unless it is told not to."""
+    chosen = "attackerchosen-attackerchosen-00"
+    for path in ("/count", "/login?owner=alice"):
+        reply = workers.client().ask(path, cookie=f"__Host-Http-id={chosen}")
+        assert reply.cookie
+        assert chosen not in reply.cookie
+        assert workers.client().show(cookie=f"__Host-Http-id={chosen}") | {"pid": 0} == {
+            "owner": None,
+            "fields": {},
+            "pid": 0,
+        }
+
+
+def test_fixation_an_id_from_before_the_log_in(workers: Any) -> None:
+    """LIF-05, LIF-07: whoever knows the victim's anonymous id polls it from four threads during log-ins, and
+    never once sees the owner; and what he put into the session is gone."""
+    over = threading.Event()
+    known: list[str] = []
+    seen: list[Any] = []
+
+    def poll() -> None:
+        attacker = workers.client()
+        while not over.is_set():
+            for each in known[-2:]:
+                shown = attacker.show(cookie=each)
+                if shown["owner"] is not None:
+                    seen.append(shown)
+
+    with ThreadPoolExecutor(4) as attackers:
+        polling = [attackers.submit(poll) for _ in range(4)]
+        try:
+            for _ in range(100):
+                victim = workers.client()
+                victim.ask("/set?planted=1")
+                known.append(victim.cookie)
+                victim.ask("/login?owner=vera")
+                shown = victim.show()
+                assert (shown["owner"], shown["fields"]) == ("vera", {})
+                victim.connection.close()
+        finally:
+            over.set()
+        for each in polling:
+            each.result()
+    assert seen == []
+
+
+# ---- prediction and brute force ----
+
+
+def test_prediction(serving: Serve, private_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SID-01, SID-04: workers that were forked with all their state never give an id twice, and no part of an
+    id tells anything of another one."""
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", "--preload")
+    with serving("gunicorn-gthread", private_folder) as server:
+        by_worker: dict[int, list[str]] = {}
+        while len(by_worker) < 2 or min(map(len, by_worker.values())) < 100:
+            client = server.client()
+            pid = client.show("/count")["pid"]
+            by_worker.setdefault(pid, []).append(client.cookie.split("=")[1])
+            client.connection.close()
+    ids = [each for given in by_worker.values() for each in given]
+    assert len(set(ids)) == len(ids)
+    for place in range(32):
+        # Of 64 characters in 200 draws; fewer than 40 different ones has a chance below 1e-9.
+        assert len({each[place] for each in ids}) >= 40
+
+
+def test_brute_force(workers: Any) -> None:
+    """SID-02, DOS-08: guesses find nothing, leave nothing, and are counted."""
+    logged_in(workers, "gail")
+    before = workers.store.stats()
+    guesser = workers.client()
+    for _ in range(500):
+        guess = base64.urlsafe_b64encode(os.urandom(24)).decode()
+        shown = guesser.show(cookie=f"__Host-Http-id={guess}")
+        assert (shown["owner"], shown["fields"]) == (None, {})
+    after = workers.store.stats()
+    assert (after.sessions, after.memory_used) == (before.sessions, before.memory_used)
+    assert after.misses - before.misses >= 500
+
+
+# ---- riding and donation ----
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+def test_riding(workers: Any, site: str, method: str) -> None:
+    """COK-13: a form or a script of another site, sent by the victim's browser with the victim's cookie."""
+    victim = logged_in(workers, "rosa")
+    headers = {"Sec-Fetch-Site": site, "Origin": "https://evil.example"}
+    assert victim.ask("/set?to=mallory", method, headers).status == 403
+    assert victim.ask("/logout", method, {"Origin": "https://evil.example"}).status == 403
+    assert victim.show()["fields"] == {}
+
+
+def test_donation_by_a_log_in_from_another_site(workers: Any) -> None:
+    """COK-13: a victim's browser must not be logged in to the attacker's account."""
+    victim = workers.client()
+    headers = {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}
+    reply = victim.ask("/login?owner=mallory", "POST", headers)
+    assert (reply.status, reply["Set-Cookie"]) == (403, None)
+
+
+def test_donation_by_a_planted_cookie(workers: Any) -> None:
+    """COK-03, COK-07: a sibling domain tosses the attacker's cookie, which comes before or after ours."""
+    victim, mallory = logged_in(workers, "dora"), logged_in(workers, "mallory")
+    for header in (f"{mallory.cookie}; {victim.cookie}", f"{victim.cookie}; {mallory.cookie}"):
+        assert workers.client().show(cookie=header)["owner"] is None
+    planted = mallory.cookie.split("=")[1]
+    for name in ("__host-http-id", "\xe2\x80\x80__Host-Http-id", " __Host-Http-id ", "id", "__Host-id", ""):
+        shown = workers.client().show(cookie=f"{victim.cookie}; {name}={planted}")
+        assert shown["owner"] == "dora", name
+
+
+def test_jar_overflow(workers: Any) -> None:
+    """COK-08: so many cookies that nobody can tell what the browser dropped: no session, no error."""
+    victim = logged_in(workers, "olga")
+    flood = "; ".join(f"c{number}=x" for number in range(180))
+    assert victim.show(cookie=f"{flood}; {victim.cookie}")["owner"] == "olga"
+    flood = "; ".join(f"c{number}=x" for number in range(300))
+    assert victim.show(cookie=f"{flood}; {victim.cookie}")["owner"] is None
+
+
+def test_a_cookie_without_its_prefix_cannot_be_configured() -> None:
+    """COK-02."""
+    with pytest.raises(ValueError, match="__Host-Http-"):
+        Cookie("id")
+
+
+# ---- puzzling, header injection, caches, memory ----
+
+
+def test_puzzling(workers: Any) -> None:
+    """STO-08: data of one flow never authenticates in another: the owner is no field."""
+    client = workers.client()
+    client.ask("/set?owner=admin&user=admin&_owner=admin&authenticated_at=1&handle=x&id=y")
+    shown = client.show()
+    assert (shown["owner"], shown["fields"]["owner"]) == (None, "admin")
+
+
+def test_header_injection(workers: Any) -> None:
+    """COK-09, SID-07: nothing that a client sends comes back in a header."""
+    client = workers.client()
+    for hostile in ("a%0d%0aSet-Cookie:%20x=y", "%0a%0d", "%00"):
+        reply = client.ask(f"/login?owner=eve{hostile}")
+        assert reply.status in (303, 500)
+        assert len(reply.all("Set-Cookie")) <= 1
+        assert all("eve" not in value and "\n" not in value for _, value in reply.headers)
+    for hostile in ("A" * 31 + "\t", "x\x0b\x0cy" * 8, "A" * 32 + "\x85"):
+        reply = client.ask("/count", cookie=f"__Host-Http-id={hostile}")
+        assert reply.status in (200, 400)  # gunicorn refuses most of them itself
+        assert all("\n" not in value and hostile not in value for _, value in reply.headers)
+
+
+def test_a_shared_cache_in_front(workers: Any) -> None:
+    """COK-10: Flask, CVE-2023-30861 and CVE-2026-27205. What a cache may keep: nothing that sets a cookie,
+    nothing of somebody who is logged in, and the rest for one cookie only."""
+    client = workers.client()
+    assert client.ask("/untouched").all("Vary") == []
+    for path in ("/show", "/count", "/show", "/login?owner=carl", "/show", "/logout"):
+        reply = client.ask(path)
+        assert "Cookie" in (reply["Vary"] or "")
+        if reply["Set-Cookie"]:
+            assert reply["Cache-Control"] == "no-store"
+        elif path == "/show" and client.show()["owner"]:
+            assert reply["Cache-Control"] == "private"
+
+
+def test_memory_disclosure_of_the_table(workers: Any) -> None:
+    """STO-01: whoever reads the table, or the store's file, finds no id; not in text, not in bytes."""
+    clients = [logged_in(workers, "mona") for _ in range(5)]
+    table = Path(workers.store._path).read_bytes()
+    assert b"mona" in table
+    for client in clients:
+        secret = client.cookie.split("=")[1]
+        assert secret.encode() not in table
+        assert base64.urlsafe_b64decode(secret) not in table
+
+
+# ---- flooding ----
+
+
+def test_session_flooding(serve_here: Serve, make_store: Callable[..., sessile.Store]) -> None:
+    """DOS-01 to DOS-05: ten times the capacity in anonymous sessions: whoever is logged in stays so, who
+    comes next can log in, and the store is never above its capacity by one."""
+    capacity = 60
+    server = serve_here(make_store(capacity=capacity, memory="2 MiB"))
+    victims = [logged_in(server, f"flo {number}".replace(" ", "+")) for number in range(10)]
+    flooder = server.client()
+    for _ in range(10 * capacity):
+        assert flooder.ask("/set?junk=1", cookie="").status == 200
+    stats = server.store.stats()
+    assert stats.anonymous <= capacity // 2
+    assert stats.sessions <= capacity
+    for number, victim in enumerate(victims):
+        assert victim.show()["owner"] == f"flo {number}"
+    assert logged_in(server, "late").show()["owner"] == "late"
+
+
+def test_flooding_with_reads(workers: Any) -> None:
+    """DOS-01: Django CVE-2015-5143, Rack's pool: reading made records."""
+    before = workers.store.stats().created
+    client = workers.client()
+    for number in range(300):
+        assert client.ask("/show", cookie=f"__Host-Http-id={number:032}").cookie is None
+    assert workers.store.stats().created == before
+
+
+# ---- faults of others ----
+
+
+def wait_for(folder: Path, count: int) -> None:
+    """Until so many slow requests have read their session; the limit of the test ends the wait."""
+    while len(list(folder.glob("reached-*"))) < count:
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("written", ["", "&late=1"], ids=["reads", "writes"])
+def test_a_slow_request_does_not_undo_a_log_out(workers: Any, tmp_path: Path, written: str) -> None:
+    """CON-02: on Flask-Session 0.8 and starsessions 2.3 a request that only *reads* brings the session back;
+    it is reported for express, Laravel, ASP.NET and others since 2012."""
+    client = logged_in(workers, "sue")
+    old = client.cookie
+    with ThreadPoolExecutor(1) as thread:
+        slow = thread.submit(workers.client().ask, f"/slow?folder={tmp_path}{written}", cookie=old)
+        wait_for(tmp_path, 1)
+        client.ask("/logout")
+        (tmp_path / "go").touch()
+        reply = slow.result()
+    assert (reply.status, reply["Set-Cookie"]) == (200, None)
+    assert workers.client().show(cookie=old)["owner"] is None
+
+
+def test_two_writers_of_different_fields(workers: Any, tmp_path: Path) -> None:
+    """CON-03: Flask-Session, starsessions, Django's cache backend and Beaker lose one of the two."""
+    client = workers.client()
+    client.ask("/set?a=0&b=0")
+    with ThreadPoolExecutor(6) as threads:
+        writers = [
+            threads.submit(workers.client().ask, f"/slow?folder={tmp_path}&{name}=1", cookie=client.cookie)
+            for name in "abcdef"
+        ]
+        wait_for(tmp_path, 6)
+        (tmp_path / "go").touch()
+        assert [each.result().status for each in writers] == [200] * 6
+    assert client.show()["fields"] == dict.fromkeys("abcdef", "1")
+
+
+def test_no_cookie_and_no_write_where_nothing_changed(workers: Any) -> None:
+    """COK-11: starsessions and scs send one with every response that loaded a session, Litestar always."""
+    client = workers.client()
+    client.ask("/set?a=1")
+    session = workers.store.load(client.cookie.split("=")[1])
+    for _ in range(20):
+        assert client.ask("/show")["Set-Cookie"] is None
+    session["a"] = "2"
+    assert session.save(strict=True)  # nobody wrote it meanwhile
+
+
+def test_the_browser_is_not_faster_than_the_store(workers: Any) -> None:
+    """ASP.NET Core stores the session after the response: whoever follows the redirect is too early."""
+    for _ in range(50):
+        client = workers.client()
+        location = client.ask("/login?owner=fast")["Location"]
+        assert workers.client().show(location, cookie=client.cookie)["owner"] == "fast"
+
+
+def test_idle_and_absolute_time_do_not_depend_on_clean_up(here: Any) -> None:
+    """LIF-03: PHP's idle time is a lottery of its garbage collector; Plug's never ends."""
+    client = logged_in(here, "alice")
+    advance(here.store, 1799)
+    assert client.show()["owner"] == "alice"
+    advance(here.store, 1801)
+    assert client.show()["owner"] is None
