@@ -544,13 +544,12 @@ class Exchange:
     # ---- parts of these ----
 
     def _renew_if_due(self, session: RequestSession) -> None:
-        if self._presented is None or session.id != self._presented or self.is_passive:
+        if self.is_passive or not self._may_renew or not self.manager.is_due(session):
             return
-        if self._may_renew and self.manager.is_due(session):
-            try:
-                session._renew()
-            except (Busy, SessionGone, StoreFull) as error:
-                _logger.info("a session was not renewed, and keeps its id for now: %s", error)
+        try:
+            session._renew()
+        except (Busy, SessionGone, StoreFull) as error:
+            _logger.info("a session was not renewed, and keeps its id for now: %s", error)
 
     def _fail(self, answer: Answer) -> Answer:
         self.is_failed = True

@@ -124,8 +124,7 @@ class SessionMiddleware:
                 raise
             return answer
         kind = type(body)
-        is_whole = kind is list or kind is tuple or kind is environ.get("wsgi.file_wrapper")
-        if not is_whole:
+        if kind is not list and kind is not tuple and kind is not environ.get("wsgi.file_wrapper"):
             return _Body(exchange, body)
         # No code of the application runs any more; and a server knows these by their type.
         if session._untouched and exchange.held:
@@ -144,7 +143,7 @@ class _Exchange(Exchange):
     """The `start_response` and `write` that the application gets, and what they hold back."""
 
     start_response: StartResponse
-    held: tuple[Any, ...] | None  # what the application gave to `start`
+    held: Any  # the arguments that the application gave to `start`, a tuple; None: it did not yet
     _write: Callable[[bytes], object]  # the server's, once the headers have gone
     _answer: Answer | None = None  # sent in place of the application's response
 
