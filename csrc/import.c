@@ -292,7 +292,7 @@ static enum sessile_status insert(struct import *import, uint64_t *counted)
         enum sessile_status status = take_hold(import, record->digest);
         if (status != SESSILE_OK)
             return status;
-        enum shard_answer answer = shard_insert(&import->hold, record, limits, purpose);
+        enum shard_answer answer = shard_insert(&import->hold, record, 1, limits, purpose);
         if (answer == SHARD_OK || answer == SHARD_EXISTS) {
             *(answer == SHARD_OK ? counted : &import->counts->known) += 1;
             return SESSILE_OK;

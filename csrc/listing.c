@@ -256,6 +256,7 @@ void sessile_stats(struct sessile *table, struct sessile_stats *stats)
 struct owned_list {
     struct {
         uint8_t digest[32];
+        uint64_t handle;
         uint32_t owner_length;
         uint8_t owner[SESSILE_OWNER_MAX];
     } *sessions;
@@ -279,6 +280,7 @@ static void note_owned(const struct hold *hold, struct owned_list *owned)
                 !record_parts(terms, lengths, record->payload, &parts) || shard_is_due(hold->table, record, hold->now))
                 continue;
             memcpy(owned->sessions[owned->count].digest, record->digest, 32);
+            owned->sessions[owned->count].handle = record->handle;
             memcpy(owned->sessions[owned->count].owner, parts.owner, parts.owner_length);
             owned->sessions[owned->count++].owner_length = parts.owner_length;
         }
@@ -298,7 +300,8 @@ static void audit_references(struct sessile *table, const struct sessile_call *c
             continue;
         if (!owner_has(&stripe, &owner, record_prefix(digest)) &&
             shard_enter(table, shard_number(table, digest), call->wait_ms, &hold) == SESSILE_OK) {
-            bool alive = shard_find(&hold, digest, &record) != 0 && record_kind(record->terms) == RECORD_SESSION;
+            bool alive = shard_find(&hold, digest, &record) != 0 && record_kind(record->terms) == RECORD_SESSION &&
+                         record->handle == owned->sessions[i].handle;
             shard_leave(&hold);
             if (alive)
                 check_finding(check, "O1: a session in shard %u has no reference from its owner",
@@ -381,6 +384,8 @@ enum sessile_status sessile_check(struct sessile *table, const struct sessile_ca
         status = check_stripe(table, number, call, repair, &check);
     if (status == SESSILE_OK)
         status = check_pool(table, call, repair, &check);
+    if (repair)
+        atomic_store(&table->arena.header->recount_due, 1);
     if (atomic_load(&table->arena.header->recount_due))
         shard_recount(table);
     *findings = check.findings;

@@ -870,7 +870,8 @@ static void check_chain(const struct stripe_hold *hold, const struct owner_entry
 
 void owner_check(const struct stripe_hold *hold, struct check *check)
 {
-    uint32_t nodes = 0, taken = hold->stripe->lists.live[ARENA_OWNED][ARENA_NODE];
+    const struct page_lists *lists = &hold->stripe->lists;
+    uint32_t nodes = 0, taken = lists->live[ARENA_OWNED][ARENA_NODE] + lists->live[ARENA_ANONYMOUS][ARENA_NODE];
     uint32_t broken, count = index_count(&hold->index, &broken);
     if (broken || count != hold->stripe->entries)
         check_finding(check, "I1, I2: stripe %u: %u entries, counted as %u, %u not found from their home", hold->number,

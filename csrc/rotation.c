@@ -24,6 +24,7 @@ struct rotation {
     const uint8_t *nonce;
     uint8_t parent[32], child[32];
     uint32_t version;
+    uint32_t child_version;        /* of the child: see first_version() */
     bool parent_owned;
     struct owner owner;            /* of the child; text NULL: anonymous */
     struct record *image;          /* of the child, PENDING */
@@ -74,7 +75,7 @@ static bool add_child(struct rotation *rotation, struct refusal *refusal)
     if (!same_epoch(rotation, &hold)) {
         refusal->status = SESSILE_GONE;
     } else {
-        refusal->answer = shard_insert(&hold, image, false, rotation->room.purpose);
+        refusal->answer = shard_insert(&hold, image, rotation->child_version, false, rotation->room.purpose);
         if (refusal->answer == SHARD_EXISTS)
             refusal->status = SESSILE_EXISTS;
     }
@@ -289,7 +290,7 @@ static void after_commit(struct rotation *rotation, struct sessile_session *sess
                                                   rotation->child, rotation->call, &evicted);
         (void)ignored;
     }
-    atomic_store_explicit(&rotation->image->commit, record_commit(1, 0), memory_order_relaxed);
+    atomic_store_explicit(&rotation->image->commit, record_commit(rotation->child_version, 0), memory_order_relaxed);
     table_describe(table, &described, now, session);
 }
 
@@ -323,12 +324,22 @@ static enum sessile_status commit_rotation(struct rotation *rotation, const stru
     return status;
 }
 
+/* Versions go on across renewals: who read the session under its old id, and follows, must find another version if and
+ * only if it was changed since. */
+static uint32_t first_version(enum sessile_rotation how, uint32_t version)
+{
+    if (how == SESSILE_LOGIN)
+        return 1;
+    return how == SESSILE_RENEW ? version : (version + 1) & RECORD_VERSION_MASK;
+}
+
 enum sessile_status sessile_rotate(struct sessile *table, const struct sessile_call *call,
                                    const struct sessile_reference *reference, uint32_t version, enum sessile_rotation how,
                                    const char id[SESSILE_ID_LENGTH], const uint8_t *nonce,
                                    const struct sessile_content *content, struct sessile_session *session)
 {
-    struct rotation rotation = {.table = table, .call = call, .how = how, .nonce = nonce, .version = version};
+    struct rotation rotation = {.table = table, .call = call, .how = how, .nonce = nonce, .version = version,
+                                .child_version = first_version(how, version)};
     struct image old;
     int64_t now = 0;
     if (call->wait_ms == 0 || (how == SESSILE_RENEW) != (nonce != NULL) || (how == SESSILE_LOGIN && !content) ||

@@ -457,7 +457,7 @@ static void grow_index(struct hold *hold)
     hold->shard->active = hold->index.active;
 }
 
-enum shard_answer shard_insert(struct hold *hold, struct record *image, bool limits, int purpose)
+enum shard_answer shard_insert(struct hold *hold, struct record *image, uint32_t version, bool limits, int purpose)
 {
     struct shard *shard = hold->shard;
     struct arena *arena = &hold->table->arena;
@@ -488,7 +488,7 @@ enum shard_answer shard_insert(struct hold *hold, struct record *image, bool lim
         return SHARD_CAPACITY;
     }
     record = arena_record(arena, slot);
-    commit_record(hold, record, image, 1);
+    commit_record(hold, record, image, version);
     grow_index(hold);
     if (!index_insert(&hold->index, (uint32_t)record_prefix(image->digest), slot)) {
         shard_recover(hold->table, hold->number);

@@ -129,9 +129,10 @@ bool shard_verify(const struct image *image, const uint8_t digest[32]);
 
 enum shard_answer { SHARD_OK, SHARD_EXISTS, SHARD_CAPACITY, SHARD_RESERVE, SHARD_PAGE, SHARD_BUSY, SHARD_INDEX };
 enum shard_answer shard_answer(enum arena_answer answer);
-/* Stores a new record. Its `lengths`, `terms` and the rest are set by the caller; version starts at 1. `limits`: checked
- * against the capacity. purpose: ARENA_CREATE or ARENA_UPDATE, with ARENA_ANY_CLASS and ARENA_NO_WAIT. */
-SESSILE_CHECKED enum shard_answer shard_insert(struct hold *hold, struct record *image, bool limits, int purpose);
+/* Stores a new record. Its `lengths`, `terms` and the rest are set by the caller. `limits`: checked against the capacity.
+ * purpose: ARENA_CREATE or ARENA_UPDATE, with ARENA_ANY_CLASS and ARENA_NO_WAIT. */
+SESSILE_CHECKED enum shard_answer shard_insert(struct hold *hold, struct record *image, uint32_t version, bool limits,
+                                               int purpose);
 /* Replaces the record in a slot by another one of the same digest: version + 1. */
 SESSILE_CHECKED enum shard_answer shard_replace(struct hold *hold, uint32_t slot, struct record *image, int purpose);
 /* PENDING to SESSION, in place (R5). */

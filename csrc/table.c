@@ -511,7 +511,7 @@ static enum sessile_status insert(struct sessile *table, const struct sessile_ca
         *answer = SHARD_BUSY;    /* revoke_all came between: start over */
         return SESSILE_OK;
     }
-    *answer = shard_insert(&hold, record, true, purpose | (call->wait_ms == 0 ? ARENA_NO_WAIT : 0));
+    *answer = shard_insert(&hold, record, 1, true, purpose | (call->wait_ms == 0 ? ARENA_NO_WAIT : 0));
     if (*answer != SHARD_OK) {
         shard_leave(&hold);
         return *answer == SHARD_EXISTS ? SESSILE_EXISTS : SESSILE_OK;

@@ -220,6 +220,23 @@ static void a_reference_follows_renewals_however_much_later(void)
     CHECK(sessile_read(table, &waits, &reference, 0, &got, NULL, 0) == SESSILE_GONE);
 }
 
+/* Two renewals and a write between them: who read before all that must not overwrite what was written. */
+static void versions_go_on_across_renewals(void)
+{
+    struct sessile_session read = made(1, "alice"), second, written, third, got;
+    presented(1);
+    CHECK(rotate(table, &read, "alice", SESSILE_RENEW, 2, &second) == SESSILE_OK);
+    CHECK(second.version == read.version);
+    CHECK(update(table, &second, "alice", 33, &written) == SESSILE_OK);
+    presented(2);
+    CHECK(rotate(table, &written, "alice", SESSILE_RENEW, 3, &third) == SESSILE_OK);
+    CHECK(update(table, &read, "alice", 44, &got) == SESSILE_CHANGED);
+    CHECK(load(table, 3, 0, &got) == SESSILE_OK && got.fields_length == 33 && got.version == written.version);
+    /* Nothing was written since: the renewals are no change. */
+    CHECK(update(table, &written, "alice", 55, &got) == SESSILE_OK);
+    CHECK(load(table, 3, 0, &got) == SESSILE_OK && got.fields_length == 55);
+}
+
 /* A log-out that another request still holds by the older id must not find the rotated session. */
 static void a_reference_does_not_follow_a_rotation(void)
 {
@@ -363,7 +380,7 @@ static void leave_child(const struct sessile_session *parent, const char *owner,
         owner_leave(&stripe);
     }
     CHECK(shard_enter(table, shard_number(table, child->digest), 1000, &hold) == SESSILE_OK);
-    CHECK(shard_insert(&hold, child, false, 0) == SHARD_OK);
+    CHECK(shard_insert(&hold, child, 1, false, 0) == SHARD_OK);
     shard_leave(&hold);
 }
 
@@ -689,6 +706,7 @@ int main(void)
     RUN_WITH_TABLE(only_an_owned_session_whose_id_was_presented_is_renewed);
     RUN_WITH_TABLE(a_renewed_id_forwards_until_the_new_one_was_presented_and_drained);
     RUN_WITH_TABLE(a_reference_follows_renewals_however_much_later);
+    RUN_WITH_TABLE(versions_go_on_across_renewals);
     RUN_WITH_TABLE(a_reference_does_not_follow_a_rotation);
     RUN_WITH_TABLE(the_end_of_a_session_ends_the_id_that_forwards_to_it);
     RUN_WITH_TABLE(a_refused_rotation_leaves_nothing_behind);
