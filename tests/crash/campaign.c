@@ -34,6 +34,10 @@
 #include "oracle.h"
 #include "owner.h"
 
+#ifndef SYS_close_range
+#define SYS_close_range 436
+#endif
+
 enum variant { PLAIN, SEVERAL, REPAIR, CLOSE, DAEMON, STOP, NAMESPACES, EXIT, VARIANTS };
 static const char *const names[VARIANTS] = {"plain", "several", "repair", "close", "daemon", "stop", "namespaces", "exit"};
 

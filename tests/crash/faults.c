@@ -588,8 +588,8 @@ static unsigned count_mappings(void)
 /* One run. True: the act made the call that was to fail. */
 static bool try(const struct act *act, enum call kind, int error, unsigned nth, bool always)
 {
-    snprintf(context, sizeof context, "%s, %s %u%s fails with %s", act->name, calls[kind].name, nth,
-             always ? " and all later ones" : "", strerrorname_np(error));
+    snprintf(context, sizeof context, "%s, %s %u%s fails with errno %d", act->name, calls[kind].name, nth,
+             always ? " and all later ones" : "", error);
     unsigned descriptors = count_entries("/proc/self/fd"), mappings = count_mappings();
     act->prepare();
     fault.call = kind;

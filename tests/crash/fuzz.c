@@ -314,27 +314,33 @@ static void use_all(struct sessile *table)
     sessile_stats(table, &stats);
 }
 
+struct findings {
+    char first[200];
+    bool no_room;                  /* a repair wanted memory that the table does not have */
+};
+
 /* Where a changed header says that less is reserved, or allowed, than is lent, no repair can know better (A2, A3). */
 static void note(void *context, const char *finding)
 {
-    char *first = context;
-    if (first[0] == 0 && strncmp(finding, "A2", 2) != 0 && strncmp(finding, "A3", 2) != 0)
-        snprintf(first, 200, "%s", finding);
+    struct findings *findings = context;
+    findings->no_room |= strstr(finding, "no room") != NULL;
+    if (findings->first[0] == 0 && strncmp(finding, "A2", 2) != 0 && strncmp(finding, "A3", 2) != 0)
+        snprintf(findings->first, sizeof findings->first, "%s", finding);
 }
 
 /* After a check with repair there is nothing to be found, and the table stores. */
 static void repair(struct sessile *table)
 {
     struct sessile_session session;
-    uint64_t findings, left = 0;
-    char first[200] = "";
+    uint64_t count;
+    struct findings repaired = {.no_room = false}, left = {.no_room = false};
     enum sessile_status status = SESSILE_OK;
     for (unsigned i = 0; i < 4 && status == SESSILE_OK; i++)
-        status = sessile_check(table, &world_call, true, NULL, NULL, &findings);
+        status = sessile_check(table, &world_call, true, note, &repaired, &count);
     if (status == SESSILE_OK)
-        status = sessile_check(table, &world_call, false, note, first, &left);
-    if (status == SESSILE_OK && first[0]) {
-        fprintf(stderr, "FAILED: after repairs: %s\n", first);
+        status = sessile_check(table, &world_call, false, note, &left, &count);
+    if (status == SESSILE_OK && left.first[0] && !(repaired.no_room && strncmp(left.first, "O1", 2) == 0)) {
+        fprintf(stderr, "FAILED: after repairs: %s\n", left.first);
         abort();
     }
     if (status != SESSILE_OK)

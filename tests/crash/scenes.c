@@ -323,7 +323,9 @@ static void prepare_login(struct world *world, unsigned variant, uint64_t seed)
     }
     prepare_rotation(world, (enum before)(variant % BEFORES), from, "nora");
     if (variant >= 12) {
+        /* After its commit it ends what is above the cap. */
         world->options.policy.sessions_per_owner = 3;
+        world->several_commits = true;
         for (unsigned i = 0; i < world->count; i++)
             if (strcmp(world->members[i].owner, "nora") == 0 && world->members[i].group == WORLD_BYSTANDER)
                 world->members[i].group = WORLD_UNORDERED;
@@ -604,8 +606,8 @@ const struct scene scenes[] = {
     {"sweep", 18, prepare_sweep, act_sweep, .one_commit = false},
     {"collect", 4, prepare_collect, act_collect, .one_commit = false},
     {"evict", 4, prepare_evict, act_create, .one_commit = false},
-    {"evacuate", 6, prepare_evacuate, act_create, .one_commit = false},
-    {"run", 4, prepare_run, act_create, .one_commit = false},
+    {"evacuate", 6, prepare_evacuate, act_create, .heavy = true},
+    {"run", 4, prepare_run, act_create, .heavy = true},
     {"chunk", 1, prepare_chunk, act_create, .one_commit = false},
     {"doubling", 2, prepare_doubling, act_create, .one_commit = false},
     {"login", 24, prepare_login, act_login, .one_commit = true},
@@ -617,7 +619,7 @@ const struct scene scenes[] = {
     {"retired", 6, prepare_retired, act_sweep, .one_commit = false},
     {"revoke", 24, prepare_revoke, act_revoke, .one_commit = false},
     {"revoke-all", 3, prepare_revoke_all, act_revoke_all, .one_commit = false},
-    {"reset", 3, prepare_reset, act_create, .one_commit = false},
+    {"reset", 3, prepare_reset, act_create, .heavy = true},
     {"list", 9, prepare_list, act_list, .one_commit = false},
     {"compact", 4, prepare_compact, act_compact, .one_commit = false},
     {"recount", 3, prepare_recount, act_recount, .one_commit = false},

@@ -14,6 +14,7 @@ struct scene {
     bool after_crash;              /* the state before is one that a crash in another scene leaves */
     /* More that must hold after a recovery; answers what does not, or NULL. May change the table. */
     const char *(*also)(struct sessile *table, const struct world *world);
+    bool heavy;                    /* a state takes long: not in short runs */
     bool one_commit;               /* takes effect at one instruction: may be compared with what others do before or after */
 };
 

@@ -1,7 +1,7 @@
 /* stepper.c - kills a process at every instruction of every operation on a table, and recovers.
  *
- *     stepper [--size short|ci|full] [--seed N] [--scene NAME [--variant N]] [--form kill|beside|resume]
- *             [--work-every N] [--quiet]
+ *     stepper [--size short|ci|full] [--seed N] [--seeds N] [--scene NAME [--variant N]] [--form kill|beside|resume]
+ *             [--work-every N] [--seconds S] [--quiet]
  *
  * For each scene (scenes.h) and variant: a child process does the operation one instruction at a time (tracer.h). After
  * each instruction that stored something into the table, the bytes of the table are what a SIGKILL at that instruction
@@ -31,7 +31,8 @@ struct settings {
     unsigned work_every;           /* states of which one is worked with after its recovery */
     unsigned beside_every;         /* states of which one is judged beside each of the others */
     unsigned resumes;              /* points of an operation at which each of the others comes between */
-    bool quiet;
+    double seconds;                /* rounds of one variant a scene, until so much time is over; 0: one round */
+    bool quiet, is_short;
 };
 
 struct sums {
@@ -75,12 +76,17 @@ struct walk {                      /* one operation, stepped through */
     unsigned changed;
 };
 
+static bool has_one_commit(const struct walk *walk)
+{
+    return walk->trace.scene->one_commit && !walk->trace.world->several_commits;
+}
+
 static void judge_change(struct walk *walk, uint64_t nth)
 {
     const struct settings *settings = walk->settings;
     if (settings->forms & FORM_KILL)
         judge_state(&walk->judge, walk->trace.shadow);
-    if (!walk->trace.scene->one_commit || !(settings->forms & FORM_BESIDE))
+    if (!has_one_commit(walk) || !(settings->forms & FORM_BESIDE))
         return;
     for (unsigned i = 0; i < other_count; i++)
         if ((nth + i) % settings->beside_every == 0)
@@ -136,7 +142,7 @@ static void begin_walk(struct walk *walk, const struct scene *scene, struct worl
     if (!walk->before)
         world_fail("no memory");
     memcpy(walk->before, walk->trace.shadow, walk->trace.size);
-    for (unsigned i = 0; i < other_count && scene->one_commit; i++)
+    for (unsigned i = 0; i < other_count && has_one_commit(walk); i++)
         beside_begin(&walk->besides[i], &walk->judge, &others[i], walk->before);
 }
 
@@ -153,9 +159,10 @@ static void step_world(const struct scene *scene, struct world *world, const str
         judge_end_state(&walk->judge, walk->trace.shadow, trace_status(&walk->trace));
     sums->points += walk->trace.steps;
     trace_end(&walk->trace);
-    if (scene->one_commit && settings->forms & FORM_RESUME)
+    bool beside = has_one_commit(walk);
+    if (beside && settings->forms & FORM_RESUME)
         resume(walk);
-    for (unsigned i = 0; i < other_count && scene->one_commit; i++) {
+    for (unsigned i = 0; i < other_count && beside; i++) {
         sums->beside += walk->besides[i].pairs;
         sums->busy += walk->besides[i].busy;
         beside_end(&walk->besides[i]);
@@ -241,6 +248,9 @@ static void step_variants(const struct scene *scene, const struct settings *sett
     unsigned count = settings->variants < scene->variants ? settings->variants : scene->variants;
     for (unsigned i = 0; i < count; i++) {
         unsigned variant = (unsigned)(((uint64_t)i * scene->variants / count + settings->seed) % scene->variants);
+        /* Small tables only. */
+        if (settings->is_short && scene->after_crash)
+            variant = SCENES_CRASHES + variant % (2 * SCENES_STATES);
         if (settings->variant >= 0)
             variant = (unsigned)settings->variant;
         uint64_t failures = sums->failures;
@@ -255,52 +265,81 @@ static void step_variants(const struct scene *scene, const struct settings *sett
         report(scene, &before, sums, began);
 }
 
-static bool set_size(struct settings *settings, const char *size)
+static const struct size {
+    const char *name;
+    unsigned variants, seeds, attach_every, work_every, beside_every, resumes;
+    double seconds;
+} sizes[] = {{"short", 1, 1, 8, 4, 16, 1, 0}, {"ci", 1, 1, 4, 2, 8, 2, 45}, {"full", 10000, 1, 2, 1, 1, 12, 0}};
+
+static bool set_size(struct settings *settings, const char *name)
 {
-    static const struct {
-        const char *name;
-        unsigned variants, seeds, attach_every, work_every, beside_every, resumes;
-    } sizes[] = {{"short", 1, 1, 8, 4, 16, 1}, {"ci", 6, 1, 4, 2, 8, 3}, {"full", 10000, 4, 2, 1, 1, 12}};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-        if (strcmp(size, sizes[i].name) == 0) {
+        if (strcmp(name, sizes[i].name) == 0) {
+            settings->is_short = i == 0;
             settings->variants = sizes[i].variants;
             settings->seeds = sizes[i].seeds;
             settings->attach_every = sizes[i].attach_every;
             settings->work_every = sizes[i].work_every;
             settings->beside_every = sizes[i].beside_every;
             settings->resumes = sizes[i].resumes;
+            settings->seconds = sizes[i].seconds;
             return true;
         }
     return false;
 }
 
+static bool set_form(struct settings *settings, const char *name)
+{
+    static const char *const names[] = {"kill", "beside", "resume"};
+    for (unsigned i = 0; i < 3; i++)
+        if (strcmp(name, names[i]) == 0) {
+            settings->forms = 1u << i;
+            return true;
+        }
+    return false;
+}
+
+static bool set(struct settings *settings, const char *name, const char *value)
+{
+    if (strcmp(name, "--size") == 0)
+        return set_size(settings, value);
+    if (strcmp(name, "--form") == 0)
+        return set_form(settings, value);
+    if (strcmp(name, "--scene") == 0)
+        settings->scene = value;
+    else if (strcmp(name, "--seed") == 0)
+        settings->seed = strtoull(value, NULL, 10);
+    else if (strcmp(name, "--seeds") == 0)
+        settings->seeds = (unsigned)atoi(value);
+    else if (strcmp(name, "--variant") == 0)
+        settings->variant = atoi(value);
+    else if (strcmp(name, "--work-every") == 0)
+        settings->work_every = (unsigned)atoi(value);
+    else if (strcmp(name, "--seconds") == 0)
+        settings->seconds = atof(value);
+    else
+        return false;
+    return true;
+}
+
 static bool parse(int count, char **arguments, struct settings *settings)
 {
-    if (!set_size(settings, "short"))
-        return false;
     for (int i = 1; i < count; i++) {
-        const char *name = arguments[i], *value = i + 1 < count ? arguments[i + 1] : NULL;
-        if (strcmp(name, "--quiet") == 0) {
+        if (strcmp(arguments[i], "--quiet") == 0)
             settings->quiet = true;
-            continue;
-        }
-        i++;
-        if (!value)
+        else if (i + 1 == count || !set(settings, arguments[i], arguments[i + 1]))
             return false;
-        if (strcmp(name, "--form") == 0)
-            settings->forms = strcmp(value, "kill") == 0 ? FORM_KILL : strcmp(value, "beside") == 0 ? FORM_BESIDE : FORM_RESUME;
-        else if (strcmp(name, "--work-every") == 0)
-            settings->work_every = (unsigned)atoi(value);
-        else if (strcmp(name, "--seed") == 0)
-            settings->seed = strtoull(value, NULL, 10);
-        else if (strcmp(name, "--variant") == 0)
-            settings->variant = atoi(value);
-        else if (strcmp(name, "--scene") == 0)
-            settings->scene = value;
-        else if (strcmp(name, "--size") != 0 || !set_size(settings, value))
-            return false;
+        else
+            i++;
     }
     return !settings->scene || scene_named(settings->scene);
+}
+
+static void step_round(const struct settings *settings, struct sums *sums)
+{
+    for (unsigned i = 0; i < scene_count; i++)
+        if (settings->scene ? strcmp(scenes[i].name, settings->scene) == 0 : !settings->is_short || !scenes[i].heavy)
+            step_variants(&scenes[i], settings, sums);
 }
 
 int main(int count, char **arguments)
@@ -309,17 +348,15 @@ int main(int count, char **arguments)
                                 .seed = (uint64_t)time(NULL)};
     struct sums sums = {0};
     double began = seconds();
-    if (!parse(count, arguments, &settings)) {
-        fprintf(stderr, "usage: stepper [--size short|ci|full] [--seed N] [--scene NAME [--variant N]] "
-                        "[--form kill|beside|resume] [--work-every N] [--quiet]\n");
+    if (!set_size(&settings, "short") || !parse(count, arguments, &settings)) {
+        fprintf(stderr, "usage: stepper [--size short|ci|full] [--seed N] [--seeds N] [--scene NAME [--variant N]] "
+                        "[--form kill|beside|resume] [--work-every N] [--seconds S] [--quiet]\n");
         return 2;
     }
     stay_here();
     printf("seed %" PRIu64 "\n", settings.seed);
-    for (unsigned seed = 0; seed < settings.seeds; seed++, settings.seed++)
-        for (unsigned i = 0; i < scene_count; i++)
-            if (!settings.scene || strcmp(scenes[i].name, settings.scene) == 0)
-                step_variants(&scenes[i], &settings, &sums);
+    for (unsigned round = 0; round < settings.seeds || seconds() - began < settings.seconds; round++, settings.seed++)
+        step_round(&settings, &sums);
     printf("%" PRIu64 " points, %" PRIu64 " states after changes, %" PRIu64 " recovered by an attach, %" PRIu64
            " beside another process (%" PRIu64 " of them resumed, %" PRIu64 " waited), %" PRIu64 " failures, %.1f s\n",
            sums.points, sums.states, sums.attached, sums.beside, sums.resumed, sums.busy, sums.failures, seconds() - began);

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -77,7 +78,7 @@ __attribute__((noreturn)) static void be_child(struct trace *trace)
     in_child = trace->control;
     doors.mapped = watch;
     if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) < 0)
-        _exit(3);
+        _exit(77);
     if (!trace->scene->from_opening && sessile_open(&trace->world->options, &table, &problem) != SESSILE_OK)
         _exit(4);
     if (table)
@@ -155,6 +156,10 @@ static void begin_child(struct trace *trace, uint32_t living)
     if (trace->child == 0)
         be_child(trace);
     int status = wait_for(trace);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 77) {
+        printf("the system does not allow to trace a child\n");
+        exit(77);
+    }
     if (!WIFSTOPPED(status) || WSTOPSIG(status) != SIGSTOP)
         world_fail("%s: the child did not begin (%#x)", scene->name, status);
     ptrace(PTRACE_SETOPTIONS, trace->child, NULL, PTRACE_O_EXITKILL);

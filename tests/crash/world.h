@@ -43,6 +43,7 @@ struct world {
     int64_t idle_ms;
     char owner[24];
     uint64_t handle;
+    bool several_commits;          /* though the scene has one */
     uint32_t dead_slot;            /* of a process that died before the scene began; 0: none */
 };
 
