@@ -219,6 +219,12 @@ def test_timeouts_of_a_session_that_is_not_stored_are_kept_for_its_first_save(st
     assert 29 < session.remaining <= 30
     session = store.open()
     session.set_timeouts(idle=60)
+    session.set_timeouts(absolute=5000)
+    session["a"] = 1
+    session.save()
+    assert 59 < session.remaining <= 60
+    session = store.open()
+    session.set_timeouts(idle=60)
     session.set_timeouts(idle="default")
     session["a"] = 1
     session.save()

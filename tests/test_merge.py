@@ -135,6 +135,40 @@ def test_a_plain_value_that_was_saved_is_not_written_again(store: sessile.Store)
     assert first["a"] == 2
 
 
+def test_a_field_of_update_field_is_not_written_again(store: sessile.Store) -> None:
+    first, second = two_of(store, {"n": 0, "list": []})
+    first["n"] = 5
+    first["list"] = [5]
+    first.update_field("n", lambda n: n + 1)
+    first.update_field("list", lambda items: [*items, 1])
+    second.update_field("n", lambda n: n + 1)
+    second.update_field("list", lambda items: [*items, 2])
+    first["x"] = 1
+    first.save()
+    assert stored(store, first) == {"n": 2, "list": [1, 2], "x": 1}
+
+
+def test_what_a_log_in_dropped_leaves_nothing_behind(store: sessile.Store) -> None:
+    first, second = two_of(store, {"cart": ["book"]})
+    assert second["cart"] == ["book"]
+    first["cart"].append("pen")
+    first.save()
+    second["x"] = 1
+    second.save()
+    second.login("alice")
+    other = store.load(second.id)
+    other["cart"] = ["new"]
+    other.save()
+    second["y"] = 1
+    second.save()
+    assert second["cart"] == ["new"]
+    other["cart"] = ["newer"]
+    other.save()
+    second["z"] = 1
+    second.save()
+    assert stored(store, second) == {"cart": ["newer"], "y": 1, "z": 1}
+
+
 def test_strict_refuses_when_the_session_changed(store: sessile.Store) -> None:
     first, second = two_of(store, {"a": 1, "b": 1})
     first["a"] = 2

@@ -413,7 +413,7 @@ def test_clear_empties(store: sessile.Store) -> None:
     assert dict(store.load(id)) == {"a": 1, "b": [2]}
     assert session.save() is True
     assert session.id == id
-    assert dict(store.load(id)) == {"c": 4}
+    assert dict(store.load(id)) == dict(session) == {"c": 4}
 
 
 def test_clear_and_save_removes_an_anonymous_session(store: sessile.Store) -> None:
@@ -503,6 +503,15 @@ def test_logout_ends_it_and_goes_on_as_a_new_one(store: sessile.Store) -> None:
     session.save()
     assert session.id not in (None, id)
     assert (store.load(session.id).owner, store.load(session.id)["flash"]) == (None, "good bye")
+
+
+def test_logout_forgets_timeouts_too(store: sessile.Store) -> None:
+    session = store.open()
+    session.set_timeouts(idle=60)
+    session.logout()
+    session["a"] = 1
+    session.save()
+    assert session.remaining > 1799
 
 
 def test_ending_what_has_ended_is_fine(store: sessile.Store) -> None:

@@ -316,6 +316,7 @@ class Served:
     port: int
     store: sessile.Store | None
     log: Path
+    process: subprocess.Popen[bytes] | None = None
 
     @property
     def is_asgi(self) -> bool:
@@ -327,7 +328,11 @@ class Served:
     def wait_for_log(self, text: str) -> None:
         """What happens after a response may be logged after it; the limit of the test ends the wait."""
         while text not in self.log.read_text(errors="replace"):
+            self.require_running()
             time.sleep(0.01)
+
+    def require_running(self) -> None:
+        assert self.process is None or self.process.poll() is None, self.log.read_text()
 
 
 class Client:
@@ -415,7 +420,7 @@ def serving(name: str, folder: Path, *, wait: bool = True, **environment: str) -
             wait_until_up(process, port, log)
         path = environment.get("SESSILE_TABLE")
         store = None if path is None else sessile.Store(path, capacity=10_000, memory="16 MiB")
-        yield Served(name, port, store, log)
+        yield Served(name, port, store, log, process)
         if store is not None:
             assert store.check() == []
             store.close()

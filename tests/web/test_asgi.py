@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,9 +32,7 @@ class Server:
     async def receive(self) -> Message:
         return {"type": "http.request", "body": b"", "more_body": False}
 
-    async def call(
-        self, kind: str = "http", headers: Iterable[tuple[bytes, bytes]] = (), **more: Any
-    ) -> Server:
+    async def call(self, kind: str = "http", headers: Iterable[tuple[bytes, bytes]] = (), **more: Any) -> Server:
         scope = {
             "type": kind,
             "path": "/",
@@ -268,30 +268,56 @@ def test_a_request_that_is_cancelled_anywhere_leaves_nothing_half_done(store: se
     assert outcomes[-1] is False
 
 
-def test_the_headers_wait_for_a_journal_off_the_loop(make_store: Callable[..., sessile.Store]) -> None:
-    """The end of a session is durable before its response is seen. Untouched sessions wait for nothing."""
-    notes: list[str] = []
-
-    class Journalled(sessile.Store):
-        async def aflush(self) -> None:
-            notes.append("flushed")
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_headers_wait_for_the_journal(
+    make_store: Callable[..., sessile.Store], private_folder: Path, fails: bool
+) -> None:
+    """PER-09: a log-out is on disk before its response is seen. The loop goes on meanwhile."""
+    store = make_store(snapshot_dir=private_folder, snapshot_interval=3600)
+    session = store.create(owner="alice")
+    loop_went_on: list[bool] = []
+    durable: list[bool] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        if scope["path"] == "/logout":
-            scope["session"].logout()
+        scope["session"].logout()
+        asyncio.get_running_loop().call_soon(loop_went_on.append, True)
+        if fails:
+            raise RuntimeError("a bug after the log-out")
         await respond(send)
 
-    class Noting(Server):
+    class Watching(Server):
         async def send(self, message: Message) -> None:
-            notes.append(message["type"])
+            durable.append(store._persistence.journal.pending() is None)
+            await super().send(message)
 
-    with Journalled(capacity=1000, memory="4 MiB") as store:
-        middleware = SessionMiddleware(app, store)
-        Noting(middleware).run(path="/logout", headers=[cookie(store.create(owner="alice"))])
-        assert notes == ["flushed", "http.response.start", "http.response.body"]
-        notes.clear()
-        Noting(middleware).run()
-        assert notes == ["http.response.start", "http.response.body"]
+    server = Watching(SessionMiddleware(app, store))
+    with contextlib.suppress(RuntimeError):
+        server.run(headers=[cookie(session)])
+    assert server.types == ["http.response.start", "http.response.body"]
+    assert server.all(b"set-cookie")[0].startswith(b"__Host-Http-id=; ")
+    assert durable == [True, True]
+    assert loop_went_on == [True]
+
+
+def test_a_disk_that_refuses_a_log_out_is_heard_of(
+    make_store: Callable[..., sessile.Store], private_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PER-11: the server gets the exception. The session is dead all the same."""
+    store = make_store(snapshot_dir=private_folder, snapshot_interval=3600)
+    session = store.create(owner="alice")
+
+    async def refuse() -> None:
+        raise sessile.SnapshotError("no space left", path="x")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope["session"].logout()
+        monkeypatch.setattr(store, "aflush", refuse)
+        await respond(send)
+
+    server = Server(SessionMiddleware(app, store))
+    with pytest.raises(sessile.SnapshotError):
+        server.run(headers=[cookie(session)])
+    assert store.load(session.id) is None
 
 
 # ---- WebSocket ----
@@ -435,13 +461,11 @@ def test_a_handshake_from_another_site_is_refused(
         assert server.types == ["websocket.http.response.start", "websocket.http.response.body"]
         assert server.sent[0]["status"] == 403
     else:
-        assert server.types == ["websocket.close"]
+        assert server.sent == [{"type": "websocket.close", "code": 1008, "reason": ""}]
     assert recorder.kinds == ["csrf_refused"]
 
 
-@pytest.mark.parametrize(
-    "headers", [[(b"origin", b"https://shop.example")], [(b"origin", b"https://pay.example")], []]
-)
+@pytest.mark.parametrize("headers", [[(b"origin", b"https://shop.example")], [(b"origin", b"https://pay.example")], []])
 def test_any_other_handshake_passes(store: sessile.Store, headers: Any) -> None:
     """COK-16."""
 

@@ -234,6 +234,7 @@ def test_workers_with_tables_of_their_own_are_refused(
     """The commonest mistake: no request is served, and the log names the remedy."""
     with serving("gunicorn-sync", private_folder, wait=False) as server:
         while 'Store("name")' not in server.log.read_text():
+            server.require_running()
             with contextlib.suppress(OSError):  # gunicorn answers no request that ended with an OSError
                 assert server.client().ask("/untouched").status == 500
 

@@ -158,8 +158,8 @@ class _Exchange(Exchange):
     async def _start(self, message: Message) -> None:
         """Let the headers go, with what the session adds."""
         self.answer = answer = self.settle(message.get("status", 101))
-        if self.manager.aflush is not None:
-            await self.manager.aflush()
+        if self.manager.has_journal:
+            await self.manager.store.aflush()
         headers = self._decorated(message.get("headers", ()) if answer is None else _encoded(answer))
         self.is_sent = True
         if answer is None:
@@ -170,11 +170,15 @@ class _Exchange(Exchange):
     async def abort(self, error: BaseException) -> None:
         """An exception ends the request; what `login` and the like did stays done: their cookie goes out."""
         self.is_failed = True
-        if isinstance(error, Exception) and not self.is_sent and self.set_cookie() is not None:
-            headers = self._decorated(_encoded(FAILED))
-            self.is_sent = True
-            await self._reply(FAILED, headers)
-        self.finish()
+        try:
+            if isinstance(error, Exception) and not self.is_sent and self.set_cookie() is not None:
+                if self.manager.has_journal:
+                    await self.manager.store.aflush()
+                headers = self._decorated(_encoded(FAILED))
+                self.is_sent = True
+                await self._reply(FAILED, headers)
+        finally:
+            self.finish()
 
     async def _reply(self, answer: Answer, headers: Headers) -> None:
         await _reply(self.server_send, self.prefix, answer, headers, _TRY_AGAIN_LATER, self.is_head)

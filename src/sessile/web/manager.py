@@ -122,7 +122,7 @@ class Manager:
         self.new_session = store._of_request
         self.is_shared = False  # not known before the first request
         # Only a store with a journal has something to wait for.
-        self.aflush: Callable[[], Any] | None = getattr(store, "aflush", None)
+        self.has_journal = store._persistence is not None
 
     def serves(self, session: object) -> bool:
         """Whether a session is one that a middleware for the same store gave to this request already."""
