@@ -10,6 +10,7 @@ RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install -qq
 READY := $(VENV)/.ready
 BUILT := $(VENV)/.built
+MEASURED := $(VENV)/.measured
 SOURCES := $(wildcard src/sessile/*.pyx src/sessile/*.pxd csrc/*.[ch])
 JOBS := $(shell getconf _NPROCESSORS_ONLN)
 
@@ -55,15 +56,15 @@ lint: $(BUILT)
 	$(VENV)/bin/mypy
 	$(RUN) -m mypy.stubtest sessile._table sessile._codec
 
-## bench           the figures beside their targets, some minutes; NAME=lookup: only these
-bench: $(BUILT)
-	$(if $(NAME),,$(RUN) -m pytest benchmarks --benchmark-enable)
-	$(RUN) -m benchmarks.measure $(NAME)
+## bench           all figures, beside their targets and peers, into benchmarks/RESULTS.md: about ten minutes on a quiet
+##                 machine; QUICK=1 about one, to see that all of it runs; NAME=peers only that part
+bench: $(BUILT) $(MEASURED)
+	$(RUN) -m benchmarks $(if $(QUICK),--quick) $(NAME)
 
-## bench-smoke     each benchmark once and small, to see that it runs
+## bench-smoke     each benchmark once and small
 bench-smoke: $(BUILT)
 	$(RUN) -m pytest benchmarks
-	$(RUN) -m benchmarks.measure --quick
+	$(MAKE) --no-print-directory bench QUICK=1
 
 ## wheel           sdist and wheel of this Python in dist/
 wheel: $(READY)
@@ -109,6 +110,12 @@ $(READY): pyproject.toml setup.py
 
 $(BUILT): $(READY) $(SOURCES)
 	$(RUN) setup.py -q build_ext --inplace
+	@touch $@
+
+# What benchmarks measure against, servers aside: pinned, and too much for everybody who only runs the tests.
+$(MEASURED): $(READY)
+	@echo "Installing what sessile is measured against."
+	@$(PIP) --group bench
 	@touch $@
 
 build/private/.built: export SESSILE_PRIVATE_HOME := 1

@@ -1,6 +1,6 @@
 """The figures that the project promises, measured side by side in one run, beside their targets.
 
-python -m benchmarks.measure            all of it, some minutes
+python -m benchmarks.measure            all of it, some two minutes, into RESULTS.md
 python -m benchmarks.measure --quick    small sizes: to see that it runs, not for figures
 python -m benchmarks.measure NAME …     only these: lookup request create memory expiry junk operations
 """
@@ -11,7 +11,6 @@ import argparse
 import gc
 import multiprocessing
 import os
-import platform
 import random
 import statistics
 import sys
@@ -21,6 +20,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 import sessile
+from benchmarks import record
 from benchmarks.workload import compare, fill, fresh, make_store, payload, resident_bytes
 from sessile import _table
 from sessile.store import table_path
@@ -45,7 +45,7 @@ def lookup(quick: bool) -> Iterator[Row]:
             result = compare(operation, peer.get, ids, 3 if quick else 7)
             yield (
                 f"{what}, {count:,} sessions",
-                f"{target} x dict.get",
+                target and f"{target} x dict.get",
                 str(result),
             )
         store.close()
@@ -260,19 +260,23 @@ PARTS = {part.__name__: part for part in (lookup, request, create, operations, m
 
 
 def main() -> int:
-    """Measure, and print a Markdown table."""
+    """Measure; the whole goes into RESULTS.md."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", choices=[[], *PARTS], default=[])
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
-    machine = f"{platform.platform()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
-    print(f"Python {platform.python_version()}, {machine}\n")
-    print("| what | target | measured |\n|---|---|---|", flush=True)
-    for name in arguments.names or PARTS:
-        for what, target, measured in PARTS[name](arguments.quick):
-            print(f"| {what} | {target} | {measured} |", flush=True)
+    if arguments.names:  # a part is for looking at, not for the record
+        for name in arguments.names:
+            for what, target, measured in PARTS[name](arguments.quick):
+                print(f"{what}: {measured}   (target {target})", flush=True)
+        return 0
+    command = "python -m benchmarks.measure"
+    with record.section("operations", "Operations", command, quick=arguments.quick) as section:
+        for part in PARTS.values():
+            for row in part(arguments.quick):
+                section.row(*row)
     return 0
 
 

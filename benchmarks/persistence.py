@@ -18,6 +18,8 @@ import time
 from collections.abc import Callable
 
 import sessile
+from benchmarks import record
+from benchmarks.record import Section
 from sessile import persistence
 
 PAYLOAD = {"text": "x" * 150}
@@ -64,7 +66,7 @@ def p99(times: list[int]) -> float:
     return sorted(times)[len(times) * 99 // 100] / 1000
 
 
-def snapshot(store: sessile.Store, ids: list[str], count: int) -> None:
+def snapshot(section: Section, store: sessile.Store, ids: list[str], count: int) -> None:
     end = time.monotonic() + 1
     quiet = p99(loads(store, ids, lambda: time.monotonic() > end))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -74,31 +76,31 @@ def snapshot(store: sessile.Store, ids: list[str], count: int) -> None:
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     size = path.stat().st_size / count
     payload = len(store.load(ids[0])._fields)  # type: ignore[union-attr]
-    say("snapshot, CPU seconds (wall with the sync)", "<= 0.5", f"{cpu:.3f} ({wall:.3f})")
-    say("memory above the table, MiB", "<= 16", f"{grown / 1024:.1f}")
-    say(f"size, bytes a session of {payload}", f"<= {1.15 * payload + 64:.0f}", f"{size:.0f}")
+    section.row("snapshot, CPU seconds (wall with the sync)", "<= 0.5", f"{cpu:.3f} ({wall:.3f})")
+    section.row("memory above the table, MiB", "<= 16", f"{grown / 1024:.1f}")
+    section.row(f"size, bytes a session of {payload}", f"<= {1.15 * payload + 64:.0f}", f"{size:.0f}")
     thread = threading.Thread(target=store.snapshot)
     thread.start()
     busy = p99(loads(store, ids, lambda: not thread.is_alive()))
     thread.join()
-    say(
+    section.row(
         "load p99 meanwhile, µs (without)",
         "<= 10 and 1.3 x",
         f"{busy:.2f} ({quiet:.2f}): {busy / quiet:.2f} x",
     )
 
 
-def restore(directory: str, store: sessile.Store, count: int) -> sessile.Store:
+def restore(section: Section, directory: str, store: sessile.Store, count: int) -> sessile.Store:
     crash(store)
     cpu, wall = time.process_time(), time.perf_counter()
     store = open_store(directory, count)
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     assert store.stats().sessions == count
-    say("restore, wall seconds (CPU)", "<= 0.5", f"{wall:.3f} ({cpu:.3f})")
+    section.row("restore, wall seconds (CPU)", "<= 0.5", f"{wall:.3f} ({cpu:.3f})")
     return store
 
 
-def logouts(directory: str, store: sessile.Store, times: int) -> None:
+def logouts(section: Section, directory: str, store: sessile.Store, times: int) -> None:
     path = os.path.join(directory, "beside")
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     os.pwrite(descriptor, bytes(64 * 1024), 0)
@@ -116,7 +118,7 @@ def logouts(directory: str, store: sessile.Store, times: int) -> None:
     os.close(descriptor)
     os.unlink(path)
     sync, end = sorted(syncs)[times // 2] / 1000, sorted(ends)[times // 2] / 1000
-    say(
+    section.row(
         "a durable log-out, median µs (one fdatasync)",
         "<= 1.5 x",
         f"{end:.0f} ({sync:.0f}): {end / sync:.2f} x",
@@ -134,30 +136,28 @@ def logouts(directory: str, store: sessile.Store, times: int) -> None:
     for thread in threads:
         thread.join()
     rate = len(sessions) / (time.perf_counter() - began_all)
-    say(
+    section.row(
         "64 at once, a second (one by one)",
         ">= 10 x",
         f"{rate:.0f} ({1e6 / end:.0f}): {rate * end / 1e6:.1f} x",
     )
 
 
-def say(what: str, target: str, measured: str) -> None:
-    print(f"| {what} | {target} | {measured} |")
-
-
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--quick", action="store_true")
-    count = 10_000 if arguments.parse_args().quick else 1_000_000
+    quick = arguments.parse_args().quick
+    count = 10_000 if quick else 1_000_000
     where = tempfile.mkdtemp()
     directory = os.path.join(where, "snapshots")
     try:
         store = open_store(directory, count)
         ids = [store.create(PAYLOAD).id or "" for _ in range(count)]
-        print(f"{count:,} sessions\n\n| what | target | measured |\n|---|---|---|")
-        snapshot(store, ids, count)
-        store = restore(directory, store, count)
-        logouts(where, store, 50 if count < 100_000 else 400)
+        command = "python -m benchmarks.persistence"
+        with record.section("persistence", f"Snapshots and journal, {count:,} sessions", command, quick=quick) as section:
+            snapshot(section, store, ids, count)
+            store = restore(section, directory, store, count)
+            logouts(section, where, store, 50 if quick else 400)
         crash(store)
     finally:
         shutil.rmtree(where)
