@@ -15,7 +15,7 @@ async def pages(scope: dict[str, Any], receive: Any, send: Any) -> None:
     request = shop.Request(
         method=scope["method"],
         path=scope["path"],
-        form=dict(parse_qsl((await read(receive)).decode())),
+        form=dict(parse_qsl((await read(receive)).decode(errors="replace"))),
         user_agent=headers.get(b"user-agent", b"").decode("latin-1"),
         session=scope["session"],
     )
@@ -24,7 +24,7 @@ async def pages(scope: dict[str, Any], receive: Any, send: Any) -> None:
     fields = {**response.headers, "Content-Length": str(len(body))}
     lines = [(name.lower().encode(), value.encode()) for name, value in fields.items()]
     await send({"type": "http.response.start", "status": response.status, "headers": lines})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" else body})
 
 
 async def read(receive: Any) -> bytes:

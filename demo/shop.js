@@ -6,18 +6,26 @@ const POLL_EVERY = 5; // seconds
 
 const byId = (id) => document.getElementById(id);
 
+// What the shop answers; null: it could not be reached this time.
 async function ask(path, options) {
-  const answer = await fetch(path, { cache: "no-store", ...options });
-  return answer.json();
+  try {
+    const answer = await fetch(path, { cache: "no-store", ...options });
+    return answer.ok ? await answer.json() : null;
+  } catch {
+    return null;
+  }
 }
 
 if (byId("countdown")) {
+  const dialog = byId("still-there");
   let end = Infinity; // when the session ends, by performance.now()
 
   async function poll() {
-    const { seconds } = await ask("/remaining");
-    if (seconds === null) location.assign("/login");
-    else end = performance.now() + seconds * 1000;
+    const found = await ask("/remaining");
+    if (!found) return;
+    if (found.seconds === null) location.replace("/logged-out");
+    else end = performance.now() + found.seconds * 1000;
+    show();
   }
 
   function show() {
@@ -26,17 +34,18 @@ if (byId("countdown")) {
     const text = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
     byId("seconds").textContent = byId("last-seconds").textContent = text;
     byId("countdown").hidden = false;
-    const dialog = byId("still-there");
     if (seconds < ASK_BELOW && !dialog.open) dialog.showModal();
-    if (seconds >= ASK_BELOW && dialog.open) dialog.close(); // another tab was used meanwhile
+    if (seconds >= ASK_BELOW && dialog.open) dialog.close(); // prolonged, here or in another tab
   }
 
-  byId("stay").addEventListener("click", async () => {
+  async function stay() {
     await ask("/stay", { method: "POST" });
-    byId("still-there").close();
     await poll();
-  });
-  poll();
+  }
+
+  byId("stay").addEventListener("click", stay);
+  dialog.addEventListener("cancel", stay); // the Escape key
+  addEventListener("pageshow", poll); // also when the browser brings the page back from memory
   setInterval(poll, POLL_EVERY * 1000);
   setInterval(show, 250);
 }
@@ -44,7 +53,7 @@ if (byId("countdown")) {
 if (byId("follow")) {
   setInterval(async () => {
     if (!byId("follow").checked) return;
-    for (const [name, value] of Object.entries(await ask("/figures.json"))) {
+    for (const [name, value] of Object.entries((await ask("/figures.json")) ?? {})) {
       const cell = document.querySelector(`[data-figure="${name}"]`);
       if (cell) cell.textContent = value.toLocaleString("en");
     }

@@ -72,7 +72,7 @@ def home(request: Request) -> Response:
 def add(request: Request) -> Response:
     good = request.form.get("good", "")
     if good not in GOODS:
-        return Response(400, "no such good")
+        return show(request, "No such good", pages.message("The shop does not have this."), status=400)
 
     def with_one_more(cart: dict[str, int]) -> dict[str, int]:
         return {**cart, good: cart.get(good, 0) + 1}
@@ -100,14 +100,20 @@ def log_in_form(request: Request) -> Response:
 def log_in(request: Request) -> Response:
     name, password = request.form.get("name", "").strip(), request.form.get("password", "")
     if not 1 <= len(name) <= 40 or password != "sesame":  # a demo has no real passwords
-        return show(request, "Log in", pages.log_in_form("The name or the password is wrong."), status=403)
+        form = pages.log_in_form(name, "The name or the password is wrong.")
+        return show(request, "Log in", form, status=403)
     request.session.login(name, keep=("cart",), device=device(request.user_agent))
     return see("/")
 
 
 def log_out(request: Request) -> Response:
     request.session.logout()
-    return see("/")
+    return see("/logged-out")
+
+
+def logged_out(request: Request) -> Response:
+    """Where a page goes by itself when its countdown has ended."""
+    return see("/") if request.session.owner else show(request, "Logged out", pages.logged_out())
 
 
 def devices(request: Request) -> Response:
@@ -158,6 +164,7 @@ def me(request: Request) -> Response:
 
 
 def figures(request: Request) -> Response:
+    """For everybody to see here; a real site would show them to its operators."""
     return show(request, "Live figures", pages.figures(store.stats()))
 
 
@@ -168,9 +175,13 @@ def figures_json(_: Request) -> Response:
 # ---- the rest ----
 
 
+def not_found(request: Request) -> Response:
+    return show(request, "Not found", pages.message("There is no such page."), status=404)
+
+
 def show(request: Request, title: str, content: str, status: int = 200) -> Response:
     """A page. With a log-in it is not kept by the browser: Back shows nothing after a log-out."""
-    response = Response(status, pages.page(title, content, request.session.owner))
+    response = Response(status, pages.page(title, content, request.path, request.session.owner))
     if request.session.owner is not None:
         response.headers["Cache-Control"] = "no-store"
     return response
@@ -200,6 +211,7 @@ ROUTES: dict[tuple[str, str], Callable[[Request], Response]] = {
     ("GET", "/login"): log_in_form,
     ("POST", "/login"): log_in,
     ("POST", "/logout"): log_out,
+    ("GET", "/logged-out"): logged_out,
     ("GET", "/devices"): devices,
     ("POST", "/devices/logout"): log_out_there,
     ("POST", "/devices/logout-others"): log_out_elsewhere,
@@ -216,8 +228,7 @@ ROUTES: dict[tuple[str, str], Callable[[Request], Response]] = {
 def respond(request: Request) -> Response:
     """Answer a request. The headers are the site's own; the middleware adds what the session needs."""
     method = "GET" if request.method == "HEAD" else request.method
-    handler = ROUTES.get((method, request.path))
-    response = Response(404, "not found") if handler is None else handler(request)
+    response = ROUTES.get((method, request.path), not_found)(request)
     response.headers["Content-Security-Policy"] = "default-src 'self'; frame-ancestors 'none'"
     response.headers["X-Worker"] = str(os.getpid())
     return response

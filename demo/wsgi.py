@@ -12,7 +12,7 @@ from sessile.web.wsgi import SessionMiddleware
 
 def pages(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
     length = int(environ.get("CONTENT_LENGTH") or 0)
-    form = environ["wsgi.input"].read(length).decode() if 0 < length <= 4096 else ""
+    form = environ["wsgi.input"].read(length).decode(errors="replace") if 0 < length <= 4096 else ""
     request = shop.Request(
         method=environ["REQUEST_METHOD"],
         path=environ["PATH_INFO"],

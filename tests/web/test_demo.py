@@ -121,10 +121,11 @@ def browser(demo: Callable[[str], ModuleType]) -> Iterator[Callable[[], Browser]
 def test_a_visitor_gets_no_cookie(browser: Callable[[], Browser]) -> None:
     """COK-11."""
     visitor = browser()
-    for path in ("/", "/cart", "/login", "/figures", "/style.css", "/shop.js"):
+    for path in ("/", "/cart", "/login", "/logged-out", "/figures", "/style.css", "/shop.js"):
         assert visitor.ask("GET", path)[0] == 200
     assert visitor.cookie == ""
     assert visitor.ask("GET", "/nowhere")[0] == 404
+    check_html(visitor.ask("GET", "/nowhere")[1])
 
 
 def test_the_cart_comes_along_when_its_owner_logs_in(browser: Callable[[], Browser]) -> None:
@@ -135,11 +136,12 @@ def test_the_cart_comes_along_when_its_owner_logs_in(browser: Callable[[], Brows
     before = visitor.cookie
     status, page = visitor.ask("POST", "/login", name="alice", password="guess")
     assert (status, visitor.cookie) == (403, before)
+    check_html(page)
     assert 'role="alert"' in page
     visitor.post("/login", name="alice", password="sesame")
     assert visitor.cookie != before
     assert visitor.json("/me") == {"owner": "alice", "cart": {"apple": 1}}
-    visitor.post("/logout")
+    assert "You have logged out" in visitor.post("/logout")
     assert visitor.json("/me") == {"owner": None, "cart": {}}
 
 
