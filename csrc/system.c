@@ -236,6 +236,7 @@ int system_pin(int descriptor, void **pin)
         munmap(address, system_page_size());
         return -error;
     }
+    madvise(address, system_page_size(), MADV_DONTDUMP);
     close(descriptor);
     *pin = address;
     return 0;

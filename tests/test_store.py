@@ -720,6 +720,7 @@ def test_a_store_of_a_thread_is_seen_by_others(store: sessile.Store) -> None:
 
 
 def test_an_anonymous_store_in_a_spawned_process_warns(tmp_path: Any) -> None:
+    """MPR-09: it would share nothing with the process that started it."""
     program = tmp_path / "program.py"
     program.write_text(
         "import multiprocessing, sys, warnings\n"
@@ -738,3 +739,28 @@ def test_an_anonymous_store_in_a_spawned_process_warns(tmp_path: Any) -> None:
     for method, warned in (("spawn", True), ("forkserver", True), ("fork", False)):
         done = subprocess.run([sys.executable, program, method], capture_output=True, text=True, check=True)
         assert ('Store("name")' in done.stdout) is warned, (method, done.stdout, done.stderr)
+
+
+def test_spawned_processes_share_a_named_table(tmp_path: Any) -> None:
+    """MPR-09: by its path; and nothing unlinks the table when the first of them ends."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import multiprocessing, sys, sessile\n"
+        "def work(path, id, queue):\n"
+        "    store = sessile.Store(path, capacity=100, memory='2 MiB')\n"
+        "    session = store.load(id)\n"
+        "    queue.put(session.update_field('n', lambda n: n + 1))\n"
+        "if __name__ == '__main__':\n"
+        "    context = multiprocessing.get_context(sys.argv[1])\n"
+        "    queue = context.SimpleQueue()\n"
+        "    store = sessile.Store(sys.argv[2], capacity=100, memory='2 MiB')\n"
+        "    session = store.create({'n': 0})\n"
+        "    for n in (1, 2):\n"
+        "        process = context.Process(target=work, args=(sys.argv[2], session.id, queue))\n"
+        "        process.start(); assert queue.get() == n; process.join()\n"
+        "    print(store.load(session.id)['n'])\n"
+    )
+    for method in ("spawn", "forkserver", "fork"):
+        command = [sys.executable, program, method, tmp_path / f"table of {method}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert (done.stdout, done.stderr) == ("2\n", "")
