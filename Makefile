@@ -17,7 +17,7 @@ JOBS := $(shell getconf _NPROCESSORS_ONLN)
 export SESSILE_WERROR := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-fast test-private test-sanitized check-c lint bench bench-smoke wheel sdist-check \
+.PHONY: help demo test test-fast test-private test-sanitized check-c crash lint bench bench-smoke wheel sdist-check \
 	free-threaded test-free-threaded clean
 
 ## help            this list
@@ -49,6 +49,10 @@ test-sanitized: build/sanitized/.built
 ## check-c         the C tests: plain, and under the sanitizers; CC=clang for another compiler
 check-c:
 	$(MAKE) --no-print-directory -j$(JOBS) --output-sync=target -f tests/c/Makefile
+
+## crash           the tests that kill, at every instruction and at random; SIZE=short (a minute), ci (three), full (hours)
+crash: $(BUILT)
+	$(MAKE) --no-print-directory -f tests/crash/Makefile PYTHON=$(RUN) all python
 
 ## lint            ruff, mypy --strict, and the stubs against the compiled modules
 lint: $(BUILT)

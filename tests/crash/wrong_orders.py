@@ -1,14 +1,12 @@
 # ruff: noqa: E501 (the lines of C that it quotes are longer)
-"""Builds of the table with a wrong order of stores: the stepper must find each of them, or it proves
-nothing.
+"""Builds of the table with a wrong order of stores: the stepper must find each of them, or it proves nothing.
 
-    python3 tests/crash/wrong_orders.py orders     the orders that the design depends on, each broken on
-    purpose python3 tests/crash/wrong_orders.py mutants    every pair of adjacent statements that store,
-    swapped
+    python3 tests/crash/wrong_orders.py orders     the orders that the design depends on, each broken on purpose
+    python3 tests/crash/wrong_orders.py mutants    every pair of adjacent statements that store, swapped
 
-An edit names the lines that it changes, and fails loudly where they are no longer there. A mutant that
-nothing notices must be of a kind of which no kill can tell the difference, or stand in EQUAL with the
-reason. The code under test is a copy: production sources carry no switches for this.
+An edit names the lines that it changes, and fails loudly where they are no longer there. A mutant that nothing
+notices must be of a kind of which no kill can tell the difference, or stand in EQUAL with the reason. The code under
+test is a copy: production sources carry no switches for this.
 """
 
 from __future__ import annotations
