@@ -52,7 +52,8 @@ check-c:
 
 ## crash           the tests that kill, at every instruction and at random; SIZE=short (a minute), ci (three), full (hours)
 crash: $(BUILT)
-	$(MAKE) --no-print-directory -f tests/crash/Makefile PYTHON=$(RUN) all python
+	$(MAKE) --no-print-directory $(if $(filter full,$(SIZE)),,-j2 --output-sync=target) -f tests/crash/Makefile \
+	    PYTHON=$(RUN) all python
 
 ## lint            ruff, mypy --strict, and the stubs against the compiled modules
 lint: $(BUILT)

@@ -12,6 +12,7 @@ test is a copy: production sources carry no switches for this.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import subprocess
@@ -399,9 +400,9 @@ class Bench:
         shutil.rmtree(self.work, ignore_errors=True)
         shutil.copytree(ROOT / "csrc", self.work / "csrc")
         variables = [f"CSRC={self.work}/csrc", f"OUT={self.work}", f"COMPILERS={compiler}", f"LEVELS={level}"]
-        subprocess.run(
-            ["make", "-s", "-j2", "-f", "tests/crash/Makefile", *variables, "build-stepper"], cwd=ROOT, check=True
-        )
+        alone = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
+        command = ["make", "-s", "-j2", "-f", "tests/crash/Makefile", *variables, "build-stepper"]
+        subprocess.run(command, cwd=ROOT, env=alone, check=True)
         self.objects = self.work / f"{compiler}{level}"
 
     def text(self, name: str) -> str:
