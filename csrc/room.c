@@ -238,6 +238,16 @@ static bool evict_own(struct sessile *table, const struct owner *owner, const ui
     return owner_evict(table, owner, OWNER_ONE_LESS, except, call, &evicted) == SESSILE_OK && evicted > 0;
 }
 
+/* Ends one session that may go for another: of the same shard only, where it is that shard's index that is full. */
+static bool evict(struct sessile *table, const struct sessile_call *call, enum shard_answer answer, uint32_t number,
+                  const struct owner *owner, const uint8_t except[32])
+{
+    if (answer == SHARD_INDEX)
+        return evict_one(table, number, WHEEL_PROBATION, call, except) ||
+               evict_one(table, number, WHEEL_PROVEN, call, except);
+    return evict_anonymous(table, call, number, except) || (owner && evict_own(table, owner, except, call));
+}
+
 /* Pages for a record: could there ever be so many, and is it the anonymous pool's limit (A3) that keeps them? */
 static bool can_fit(const struct sessile *table, const struct room *room, enum arena_pool pool, bool *by_pool)
 {
@@ -292,11 +302,12 @@ enum sessile_status room_make(struct sessile *table, const struct sessile_call *
     }
     room->evacuated = 0;
     room->runs = 0;
-    if (answer == SHARD_INDEX) {
-        if (evict_one(table, number, WHEEL_PROBATION, call, except) || evict_one(table, number, WHEEL_PROVEN, call, except))
-            return SESSILE_OK;
-    } else if (evict_anonymous(table, call, number, except) || (owner && evict_own(table, owner, except, call)))
+    /* Nothing to evict may mean that others ended sessions since the try that was refused: only a second refusal counts. */
+    bool evicted = evict(table, call, answer, number, owner, except);
+    if (evicted || !room->last_try) {
+        room->last_try = !evicted;
         return SESSILE_OK;
+    }
     atomic_fetch_add(&table->arena.header->full, 1);
     return SESSILE_FULL;
 }

@@ -319,6 +319,41 @@ static void a_full_table_goes_on(void)
     }
 }
 
+/* Who finds a table full that is emptied before it looks for room is not refused: its own sessions may always go. */
+static void *log_in(void *context)
+{
+    uint64_t state = (uint64_t)(uintptr_t)context + 99;
+    for (unsigned turn = 0; turn < 4 * turns; turn++) {
+        struct sessile_session got;
+        CHECK(create(table, check_random(&state), "alice", 10, &got) == SESSILE_OK);
+    }
+    atomic_fetch_sub(&working, 1);
+    return NULL;
+}
+
+static void a_log_in_is_not_refused_for_sessions_that_others_end(void)
+{
+    pthread_t threads[THREADS / 2];
+    struct sessile_session got;
+    struct sessile_stats stats;
+    uint64_t count, ended_by_revocation = 0;
+    table = open_table(4, 2 << 20, 0.5);
+    CHECK(create(table, 1, "alice", 10, &got) == SESSILE_OK);
+    atomic_store(&working, THREADS / 2);
+    for (uintptr_t i = 0; i < THREADS / 2; i++)
+        CHECK(pthread_create(&threads[i], NULL, log_in, (void *)i) == 0);
+    while (atomic_load(&working) > 0) {
+        CHECK(sessile_owner_revoke(table, &patient, (const uint8_t *)"alice", 5, 0, 0, &count) == SESSILE_OK);
+        ended_by_revocation += count;
+    }
+    for (unsigned i = 0; i < THREADS / 2; i++)
+        CHECK(pthread_join(threads[i], NULL) == 0);
+    sessile_stats(table, &stats);
+    CHECK(stats.full == 0 && stats.evicted > 0 && ended_by_revocation > 0);
+    CHECK_CLEAN(table);
+    sessile_close(table);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1)
@@ -326,5 +361,6 @@ int main(int argc, char **argv)
     RUN(nothing_is_lost_and_nothing_is_out_of_order);
     RUN(of_all_who_try_one_succeeds);
     RUN(a_full_table_goes_on);
+    RUN(a_log_in_is_not_refused_for_sessions_that_others_end);
     return check_summary();
 }
