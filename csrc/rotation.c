@@ -26,6 +26,7 @@ struct rotation {
     uint32_t version;
     uint32_t child_version;        /* of the child: see first_version() */
     bool parent_owned;
+    const struct record *old;      /* a verified copy of the parent at `version` */
     struct owner owner;            /* of the child; text NULL: anonymous */
     struct record *image;          /* of the child, PENDING */
     struct stripe_hold stripe;
@@ -83,10 +84,12 @@ static bool add_child(struct rotation *rotation, struct refusal *refusal)
     return refusal->status == SESSILE_OK && refusal->answer == SHARD_OK;
 }
 
-/* The record that takes the old one's place. It keeps the handle for events, and the old one's pool. */
-static void make_retired(const struct rotation *rotation, const struct record *old, int64_t now, struct record *image)
+/* The record that takes the old one's place, `stored`. It keeps the handle for events, and the old one's pool: from the copy
+ * that was verified, for it gets a checksum of its own. */
+static void make_retired(const struct rotation *rotation, const struct record *stored, int64_t now, struct record *image)
 {
     struct retired retired = {.drain_until_ms = 0};
+    const struct record *old = rotation->old;
     bool renewal = rotation->how == SESSILE_RENEW;
     memcpy(retired.child, rotation->child, 32);
     if (renewal)
@@ -101,7 +104,7 @@ static void make_retired(const struct rotation *rotation, const struct record *o
     image->terms = record_terms(renewal ? record_absolute_ms(old->terms) : now + SHARD_RETIRED_MS, RECORD_RETIRED,
                                 renewal ? defaults : 0, record_rotations(old->terms));
     image->lengths = record_lengths(sizeof retired, 0, 0);
-    uint64_t used = renewal ? (uint64_t)record_used_ms(old) : (uint64_t)now;
+    uint64_t used = renewal ? (uint64_t)record_used_ms(stored) : (uint64_t)now;
     atomic_store_explicit(&image->used, used | RECORD_PROVEN, memory_order_relaxed);
     memcpy(image->payload, &retired, sizeof retired);
 }
@@ -309,6 +312,7 @@ static enum sessile_status commit_rotation(struct rotation *rotation, const stru
         return SESSILE_NO_MEMORY;
     }
     rotation->image = child.record;
+    rotation->old = old->record;
     rotation->parent_owned = record_is_owned(old->record);
     make_child(rotation, old, content, now);
     enum sessile_status status = SESSILE_INVALID;
