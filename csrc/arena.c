@@ -10,7 +10,7 @@
 #define LARGEST_CLASS 16384u
 #define HEAD 1u
 #define TAIL 2u
-#define MEMORY_MOST ((uint64_t)ARENA_SLOT << 31)  /* slot numbers have 31 bits */
+#define MAPPING_MOST ((uint64_t)ARENA_SLOT << 31) /* slot numbers have 31 bits */
 #define POOL_WAIT_MS 1000
 #define SPARSE_LOOKS 16u
 #define RUN_STRETCH 8192u  /* units that one search for a run looks at */
@@ -130,11 +130,19 @@ static void set_stripes(struct geometry *geometry)
     geometry->index_entries = (uint32_t)(entries < 256 ? 256 : entries);
 }
 
+/* The largest memory with which there are slot numbers for the whole mapping, to the MiB. */
+static uint64_t most_memory(const struct geometry *geometry)
+{
+    uint64_t unit_bits = (geometry->unit_size + 8 + sizeof(struct page)) * 8 + 1;
+    uint64_t fixed = geometry->directory + ARENA_TAIL + (1u << 20);
+    return fixed < MAPPING_MOST ? (MAPPING_MOST - fixed) * 8 / unit_bits * geometry->unit_size >> 20 << 20 : 0;
+}
+
 bool arena_geometry(struct geometry *geometry, uint64_t capacity, uint64_t memory, double share, uint64_t *least)
 {
     memset(geometry, 0, sizeof *geometry);
     *least = SESSILE_MEMORY_MIN;
-    if (capacity == 0 || capacity > SESSILE_CAPACITY_MAX || !(share > 0 && share <= 1) || memory >= MEMORY_MOST)
+    if (capacity == 0 || capacity > SESSILE_CAPACITY_MAX || !(share > 0 && share <= 1))
         return false;
     /* As the header keeps it, so that whoever attaches comes to the same bounds. */
     share = floor(share * 1e9 + 0.5) / 1e9;
@@ -144,7 +152,7 @@ bool arena_geometry(struct geometry *geometry, uint64_t capacity, uint64_t memor
     geometry->anonymous_share = share;
     geometry->unit_size = 4096;
     geometry->unit_slots_shift = log_of_two(geometry->unit_size / ARENA_SLOT);
-    geometry->units = (uint32_t)(memory / geometry->unit_size);
+    geometry->units = (uint32_t)((memory < MAPPING_MOST ? memory : MAPPING_MOST) / geometry->unit_size);
     set_stripes(geometry);
     set_classes(geometry);
     set_layout(geometry);
@@ -155,7 +163,8 @@ bool arena_geometry(struct geometry *geometry, uint64_t capacity, uint64_t memor
         geometry->anonymous_capacity = 1;
     geometry->anonymous_units = (uint32_t)((double)geometry->units * share);
     geometry->reserve_units = geometry->shards;
-    return memory >= *least && geometry->size / ARENA_SLOT < ((uint64_t)1 << 31);
+    geometry->memory_most = most_memory(geometry);
+    return memory >= *least && memory <= geometry->memory_most && geometry->size < MAPPING_MOST;
 }
 
 uint32_t arena_layout(void)
@@ -784,6 +793,14 @@ int arena_reserve(struct arena *arena)
     return 0;
 }
 
+int arena_reserve_to(struct arena *arena, uint32_t unit)
+{
+    int status = 0;
+    while (status == 0 && frontier(arena) < unit && frontier(arena) < arena->geometry.units)
+        status = arena_reserve(arena);
+    return status;
+}
+
 /* ---- recovery ---- */
 
 void arena_rebuild_begin(struct arena *arena, struct page_lists *lists)
@@ -897,8 +914,6 @@ void arena_check_units(struct arena *arena, struct check *check)
             covered = page.units;
             used += covered;
             anonymous += page.pool == ARENA_ANONYMOUS ? covered : 0;
-            if (unit + covered > frontier(arena))
-                check_finding(check, "A2: page at unit %u lies above the reserved frontier", unit);
         }
         for (uint32_t i = 0; i < covered; i++)
             if (unit_is_free(arena, unit + i) == lent)
@@ -910,4 +925,20 @@ void arena_check_units(struct arena *arena, struct check *check)
         check_finding(check, "A1: counts of lent units differ from the directory");
     if (anonymous > geometry->anonymous_units)
         check_finding(check, "A3: %u units of the anonymous pool, %u allowed", anonymous, geometry->anonymous_units);
+}
+
+uint32_t arena_check_frontier(const struct arena *arena, struct check *check)
+{
+    uint32_t end = 0;
+    for (uint32_t unit = 0; unit < arena->geometry.units;) {
+        uint32_t holder;
+        struct arena_page page;
+        bool lent = read_head(arena, unit, &holder, &page);
+        unit += lent ? page.units : 1;
+        end = lent ? unit : end;
+    }
+    /* Read after the directory: pages are lent below a frontier that only grows. */
+    if (end > frontier(arena))
+        check_finding(check, "A2: pages lie above the reserved frontier, up to unit %u", end);
+    return end;
 }

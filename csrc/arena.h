@@ -47,7 +47,7 @@
 enum arena_pool { ARENA_OWNED, ARENA_ANONYMOUS, ARENA_POOLS };
 
 struct geometry {                         /* private, validated once: the numbers that every access is checked against */
-    uint64_t capacity, anonymous_capacity, memory;
+    uint64_t capacity, anonymous_capacity, memory, memory_most;
     double anonymous_share;
     uint32_t shards, shard_shift;         /* shard of a prefix = prefix >> shard_shift */
     uint32_t unit_size, units, anonymous_units, reserve_units;
@@ -73,6 +73,8 @@ struct arena_header {
     uint32_t constants_checksum;
     uint32_t reserved0;
     _Alignas(64) _Atomic uint64_t key_ids[SESSILE_KEYS_MAX];
+    _Alignas(64) _Atomic uint64_t key_uses[SESSILE_KEYS_MAX];     /* what key_clock was when that key was last attached with */
+    _Alignas(64) _Atomic uint64_t key_clock;      /* counts up with each use of a key */
     _Alignas(64) _Atomic uint64_t epoch;          /* revoke_all counts it up */
     _Atomic int64_t advance_ms;                   /* tests move the clock */
     _Alignas(64) _Atomic int64_t sessions;        /* SESSION and PENDING records of all shards */
@@ -133,7 +135,8 @@ enum { ARENA_CREATE = 0, ARENA_UPDATE = 1, ARENA_ANY_CLASS = 2, ARENA_NO_WAIT = 
 #define ARENA_SHARD_SIZE 4096u
 #define ARENA_STRIPE_SIZE 1024u
 
-/* Fills every number from capacity, memory and share. False: they make no table; *least is the memory that would do. */
+/* Fills every number from capacity, memory and share. False: they make no table; *least is the least memory that would do,
+ * geometry->memory_most the most. */
 bool arena_geometry(struct geometry *geometry, uint64_t capacity, uint64_t memory, double share, uint64_t *least);
 uint32_t arena_layout(void);
 
@@ -157,6 +160,8 @@ bool arena_return_page(struct arena *arena, struct page_lists *lists, uint32_t u
 /* Reserves one more chunk, if not all is reserved by now; outside every lock. May take a millisecond. 0, or the negative
  * errno of a system that refuses what the table was promised. */
 int arena_reserve(struct arena *arena);
+/* Reserves, again where that is so, all up to a unit: repair of a frontier that lies below a page. */
+int arena_reserve_to(struct arena *arena, uint32_t unit);
 
 /* A slot number from the mapping, checked: NULL unless it lies in reserved data with room for a record's header. */
 struct record *arena_record(const struct arena *arena, uint32_t slot);
@@ -198,7 +203,7 @@ void arena_rebuild_page(struct arena *arena, struct page_lists *lists, const str
 /* Recovery of the bitmap and counts of units from the directory. Pool lock. */
 void arena_rebuild_units(struct arena *arena);
 
-/* Checks A1-A5 for one holder (its lock) and for the table (pool lock is taken). `report` is told each finding. */
+/* Checks A5 for one holder (its lock), and A1 and A3 for the table (pool lock is taken). `report` is told each finding. */
 struct check {
     void (*report)(void *context, const char *finding);
     void *context;
@@ -207,6 +212,8 @@ struct check {
 __attribute__((format(printf, 2, 3))) void check_finding(struct check *check, const char *format, ...);
 void arena_check_holder(const struct arena *arena, const struct page_lists *lists, uint32_t holder, struct check *check);
 void arena_check_units(struct arena *arena, struct check *check);
+/* Checks A2: answers the end of the highest page that is lent. No lock. */
+uint32_t arena_check_frontier(const struct arena *arena, struct check *check);
 
 /* Bytes of the slots that hold something. */
 uint64_t arena_bytes_used(const struct geometry *geometry, const struct page_lists *lists);

@@ -286,6 +286,23 @@ static void note_owned(const struct hold *hold, struct owned_list *owned)
         }
 }
 
+static bool restore_reference(struct sessile *table, const struct sessile_call *call, const struct owner *owner,
+                              const uint8_t digest[32])
+{
+    struct stripe_hold stripe;
+    enum arena_answer answer = ARENA_NEED_RESERVE;
+    while (answer == ARENA_NEED_RESERVE) {
+        if (owner_enter(table, owner, call, &stripe) != SESSILE_OK)
+            return false;
+        answer = owner_has(&stripe, owner, record_prefix(digest)) ? ARENA_OK
+                                                                  : owner_add(&stripe, owner, record_prefix(digest));
+        owner_leave(&stripe);
+        if (answer == ARENA_NEED_RESERVE && arena_reserve(&table->arena) != 0)
+            return false;
+    }
+    return answer == ARENA_OK;
+}
+
 /* O1: each has its reference, or ended meanwhile. */
 static void audit_references(struct sessile *table, const struct sessile_call *call, const struct owned_list *owned,
                              bool repair, struct check *check)
@@ -296,20 +313,20 @@ static void audit_references(struct sessile *table, const struct sessile_call *c
         struct record *record;
         const uint8_t *digest = owned->sessions[i].digest;
         struct owner owner = owner_named(table, owned->sessions[i].owner, owned->sessions[i].owner_length);
+        bool lacking = false;
         if (owner_enter(table, &owner, call, &stripe) != SESSILE_OK)
             continue;
         if (!owner_has(&stripe, &owner, record_prefix(digest)) &&
             shard_enter(table, shard_number(table, digest), call->wait_ms, &hold) == SESSILE_OK) {
-            bool alive = shard_find(&hold, digest, &record) != 0 && record_kind(record->terms) == RECORD_SESSION &&
-                         record->handle == owned->sessions[i].handle;
+            lacking = shard_find(&hold, digest, &record) != 0 && record_kind(record->terms) == RECORD_SESSION &&
+                      record->handle == owned->sessions[i].handle;
             shard_leave(&hold);
-            if (alive)
-                check_finding(check, "O1: a session in shard %u has no reference from its owner",
-                              shard_number(table, digest));
-            if (alive && repair && owner_add(&stripe, &owner, record_prefix(digest)) != ARENA_OK)
-                check_finding(check, "O1: no room for the reference");
         }
         owner_leave(&stripe);
+        if (lacking)
+            check_finding(check, "O1: a session in shard %u has no reference from its owner", shard_number(table, digest));
+        if (lacking && repair && !restore_reference(table, call, &owner, digest))
+            check_finding(check, "O1: no room for the reference");
     }
 }
 
@@ -321,11 +338,11 @@ static enum sessile_status check_shard(struct sessile *table, uint32_t number, c
     if (status != SESSILE_OK)
         return status;
     uint64_t before = check->findings;
-    uint32_t sessions = atomic_load(&hold.shard->sessions), most = table->arena.geometry.index_entries;
-    struct owned_list owned = {.capacity = sessions < most ? sessions : most};
     shard_check(&hold, check);
     if (repair && check->findings > before)
         shard_recover(table, number);
+    uint32_t sessions = atomic_load(&hold.shard->sessions), most = table->arena.geometry.index_entries;
+    struct owned_list owned = {.capacity = sessions < most ? sessions : most};
     shard_leave(&hold);
     if (owned.capacity == 0)
         return SESSILE_OK;
@@ -378,10 +395,15 @@ enum sessile_status sessile_check(struct sessile *table, const struct sessile_ca
 {
     struct check check = {.report = report, .context = context};
     enum sessile_status status = SESSILE_OK;
-    for (uint32_t number = 0; status == SESSILE_OK && number < table->arena.geometry.shards; number++)
-        status = check_shard(table, number, call, repair, &check);
+    /* Before anything is rebuilt: what lies above the frontier is not looked at. */
+    uint32_t lent = arena_check_frontier(&table->arena, &check);
+    if (repair && check.findings > 0 && arena_reserve_to(&table->arena, lent) != 0)
+        check_finding(&check, "A2: what lies there cannot be reserved");
+    /* Stripes before shards, whose owned sessions are looked for in them. */
     for (uint32_t number = 0; status == SESSILE_OK && number < table->arena.geometry.shards; number++)
         status = check_stripe(table, number, call, repair, &check);
+    for (uint32_t number = 0; status == SESSILE_OK && number < table->arena.geometry.shards; number++)
+        status = check_shard(table, number, call, repair, &check);
     if (status == SESSILE_OK)
         status = check_pool(table, call, repair, &check);
     if (repair)

@@ -165,6 +165,15 @@ static enum sessile_status take_keys(struct sessile *table, const struct sessile
     return SESSILE_OK;
 }
 
+/* Is it the id of one of this process's keys? */
+static bool is_ours(const struct sessile *table, uint64_t id)
+{
+    for (unsigned i = 0; i < table->key_count; i++)
+        if (id == key_id(&table->keys->ids[i]))
+            return true;
+    return false;
+}
+
 static bool has_key(const struct arena_header *header, uint64_t id)
 {
     for (unsigned i = 0; i < SESSILE_KEYS_MAX; i++)
@@ -173,23 +182,59 @@ static bool has_key(const struct arena_header *header, uint64_t id)
     return false;
 }
 
-/* One key in common makes a member; its first key is then added for the others to see. */
+/* The place of the key that was not attached with for longest, and is none of this process's: an empty one first. One of its
+ * keys is unknown yet, so there is always such a place, unless others add its keys at this moment. *found: what was there. */
+static unsigned oldest_key(const struct sessile *table, uint64_t *found)
+{
+    const struct arena_header *header = table->arena.header;
+    unsigned oldest = SESSILE_KEYS_MAX;
+    uint64_t least = UINT64_MAX;
+    for (unsigned i = 0; i < SESSILE_KEYS_MAX; i++) {
+        uint64_t id = atomic_load(&header->key_ids[i]);
+        uint64_t used = id == 0 ? 0 : atomic_load(&header->key_uses[i]);
+        if (used < least && !is_ours(table, id)) {
+            oldest = i;
+            least = used;
+            *found = id;
+        }
+    }
+    return oldest;
+}
+
+static void note_use(struct arena_header *header, unsigned place)
+{
+    atomic_store(&header->key_uses[place], atomic_fetch_add(&header->key_clock, 1) + 1);
+}
+
+/* Adds the first key for others to see. The use of a key is noted before the key is stored, and read after it: of two
+ * processes that add one at once, neither takes the other's place for the oldest. */
+static void add_key(struct sessile *table, uint64_t id)
+{
+    struct arena_header *header = table->arena.header;
+    while (!has_key(header, id)) {
+        uint64_t old = 0;
+        unsigned place = oldest_key(table, &old);
+        if (place == SESSILE_KEYS_MAX)
+            return;
+        note_use(header, place);
+        atomic_compare_exchange_strong(&header->key_ids[place], &old, id);
+    }
+}
+
+/* One key in common makes a member. The table remembers the eight keys that were attached with last: secrets may be rotated
+ * for as long as it lives. */
 static enum sessile_status check_keys(struct sessile *table)
 {
     struct arena_header *header = table->arena.header;
     bool known = table->key_count == 0;
-    for (unsigned i = 0; i < table->key_count; i++)
-        known |= has_key(header, key_id(&table->keys->ids[i]));
-    if (!known)
-        return SESSILE_KEY;
-    if (table->key_count == 0 || has_key(header, key_id(&table->keys->ids[0])))
-        return SESSILE_OK;
-    for (unsigned i = 0; i < SESSILE_KEYS_MAX; i++) {
-        uint64_t none = 0;
-        if (atomic_compare_exchange_strong(&header->key_ids[i], &none, key_id(&table->keys->ids[0])))
-            return SESSILE_OK;
-    }
-    return SESSILE_KEY;
+    for (unsigned place = 0; place < SESSILE_KEYS_MAX; place++)
+        if (is_ours(table, atomic_load(&header->key_ids[place]))) {
+            known = true;
+            note_use(header, place);
+        }
+    if (known && table->key_count > 0)
+        add_key(table, key_id(&table->keys->ids[0]));
+    return known ? SESSILE_OK : SESSILE_KEY;
 }
 
 /* ---- the mapping ---- */
@@ -225,8 +270,10 @@ static enum sessile_status write_header(struct sessile *table, const struct sess
     if (status < 0)
         return failed(problem, "getrandom", -status);
     header->constants_checksum = constants_checksum(header);
-    for (unsigned i = 0; i < table->key_count; i++)
+    for (unsigned i = 0; i < table->key_count; i++) {
+        note_use(header, i);
         atomic_store(&header->key_ids[i], key_id(&table->keys->ids[i]));
+    }
     return SESSILE_OK;
 }
 
@@ -470,7 +517,9 @@ enum sessile_status sessile_open(const struct sessile_options *options, struct s
     bool attach_only = options->path && options->must_exist;
     if (!attach_only && !arena_geometry(&table->arena.geometry, options->capacity, options->memory,
                                         options->anonymous_share, &least)) {
+        bool too_much = options->memory > table->arena.geometry.memory_most && table->arena.geometry.memory_most > 0;
         problem->wanted = least;
+        problem->found = too_much ? table->arena.geometry.memory_most : 0;
         free(table);
         return SESSILE_INVALID;
     }

@@ -109,7 +109,8 @@ struct sessile_problem {           /* why sessile_open() or a reservation failed
 
 struct sessile;
 
-/* Options that make no sense answer SESSILE_INVALID; problem->wanted is then the least memory that would do.
+/* Options that make no sense answer SESSILE_INVALID; problem->wanted is then the least memory that would do, and
+ * problem->found, if it is not 0, the most, which is less than what was asked for.
  * On success the caller owns *table and ends it with sessile_close(). May take milliseconds. */
 SESSILE_API SESSILE_CHECKED enum sessile_status sessile_open(const struct sessile_options *options, struct sessile **table,
                                                              struct sessile_problem *problem);

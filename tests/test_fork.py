@@ -1,5 +1,6 @@
 """Processes that share a table by fork, and stores that share one by name."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -306,6 +307,30 @@ def test_another_secret_is_refused(path: str) -> None:
             assert both.load(session.id) is not None
             made = both.create()
         assert store.load(made.id) is None
+
+
+def test_a_secret_may_be_changed_for_ever(path: str) -> None:
+    """The table remembers the eight secrets that were used last, however many there were before."""
+    secrets = [bytes([65 + number]) * 32 for number in range(30)]
+    with sessile.Store(path, secret=secrets[0], **OPTIONS) as store:
+        session = store.create({"n": 0}, owner="alice")
+    for old, new in itertools.pairwise(secrets):
+        with sessile.Store(path, secret=[new, old], **OPTIONS) as store:
+            session = store.load(session.id)
+            session["n"] += 1
+            session.save()
+            session.rotate()
+        with sessile.Store(path, secret=[b"other" * 8, secrets[1], old], **OPTIONS):
+            pass
+    for number, secret in enumerate(secrets):
+        known = number == 1 or number > 23
+        if known:
+            sessile.Store(path, secret=secret, **OPTIONS).close()
+        else:
+            with pytest.raises(sessile.AttachError, match="secret"):
+                sessile.Store(path, secret=secret, **OPTIONS)
+    with sessile.Store(path, secret=secrets[-1], **OPTIONS) as store:
+        assert store.load(session.id)["n"] == 29
 
 
 def test_an_id_of_an_older_secret_is_rekeyed_when_it_rotates(path: str) -> None:

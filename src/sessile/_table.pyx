@@ -167,8 +167,10 @@ def error_of(int status, *, handle=None, double timeout=0.0, room=(0, 0, 0, 0), 
     if status == SESSILE_EXISTS:
         return SessileError("each new id was in use or retired already: the system's random numbers repeat")
     if status == SESSILE_INVALID:
-        least = f"; memory= must be at least {wanted} bytes for it" if wanted else ""
-        return ValueError(f"{where} cannot be what the options say{least}")
+        bound = f"; memory= must be at least {wanted} bytes for it" if wanted else ""
+        if found:
+            bound = f"; memory= can be at most {found} bytes with this capacity="
+        return ValueError(f"{where} cannot be what the options say{bound}")
     if status == SESSILE_FULL:
         return StoreFull(capacity=room[0], used=room[1], memory=room[2], memory_used=room[3])
     if status == SESSILE_NO_MEMORY:

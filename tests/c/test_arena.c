@@ -174,6 +174,14 @@ static void a_geometry_is_refused_where_the_numbers_make_no_sense(void)
         CHECK(!arena_geometry(&geometry, 100, ((uint64_t)1 << bits) + (8 << 20), 0.5, &least));
     }
     CHECK(!arena_geometry(&geometry, 100, UINT64_MAX, 0.5, &least));
+    /* The most that it names is the most that there is, to a few MiB. */
+    for (uint64_t capacity = 100; capacity < SESSILE_CAPACITY_MAX; capacity *= 100) {
+        CHECK(!arena_geometry(&geometry, capacity, (uint64_t)1 << 37, 0.5, &least));
+        uint64_t most = geometry.memory_most;
+        CHECK(most > (uint64_t)100 << 30 && arena_geometry(&geometry, capacity, most, 0.5, &least));
+        CHECK(!arena_geometry(&geometry, capacity, most + (1 << 20), 0.5, &least) && least < most);
+        CHECK(geometry.size + (8 << 20) > (uint64_t)ARENA_SLOT << 31);
+    }
 }
 
 /* Whoever attaches later reads the share from the header, and must come to the same bounds. */
@@ -372,8 +380,9 @@ static void the_checks_name_a1_a2_and_a5(void)
     struct findings found = {0};
     struct check check = {.report = note_finding, .context = &found};
     atomic_store(&arena->header->frontier, 3);
-    arena_check_units(arena, &check);
-    CHECK(names(&found, "A2"));
+    uint32_t end = arena_check_frontier(arena, &check);
+    CHECK(names(&found, "A2") && end > 3 && end <= frontier);
+    CHECK(arena_reserve_to(arena, end) == 0 && atomic_load(&arena->header->frontier) >= end);
     atomic_store(&arena->header->frontier, frontier);
     struct arena_place place;
     CHECK(arena_place(arena, taken[0].holder, taken[0].slot, &place));

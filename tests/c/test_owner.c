@@ -401,6 +401,26 @@ static void a_lost_reference_is_found_and_restored_o1(void)
     CHECK(listed("alice") == 6);
 }
 
+/* A repair that needs memory reserves it. */
+static void a_reference_is_restored_where_all_reserved_memory_is_taken_o1(void)
+{
+    struct findings findings;
+    struct stripe_hold hold;
+    struct sessile_session got;
+    const struct arena_header *header = table->arena.header;
+    struct owner alice = owner_named(table, (const uint8_t *)"alice", 5);
+    made(0, "alice");
+    CHECK(owner_enter(table, &alice, &waits, &hold) == SESSILE_OK);
+    owner_unclaim(&hold, &alice, record_prefix(digest_of(table, 0, got.digest)));
+    for (uint64_t i = 1; atomic_load(&header->used_units) < atomic_load(&header->frontier); i++)
+        CHECK(create(table, i, NULL, 500, &got) == SESSILE_OK);
+    uint32_t frontier = atomic_load(&header->frontier);
+    find(table, true, &findings);
+    CHECK(findings.count == 1 && names(&findings, "O1") && atomic_load(&header->frontier) > frontier);
+    CHECK_CLEAN(table);
+    CHECK(listed("alice") == 1);
+}
+
 /* The bytes of a stripe and of its index, without `seq`, which counts. */
 static uint64_t fingerprint(uint32_t number)
 {
@@ -542,6 +562,7 @@ int main(void)
     RUN_WITH_TABLE(owners_without_sessions_do_not_pile_up);
     RUN_WITH_TABLE(entries_move_together);
     RUN_WITH_TABLE(a_lost_reference_is_found_and_restored_o1);
+    RUN_WITH_TABLE(a_reference_is_restored_where_all_reserved_memory_is_taken_o1);
     RUN_WITH_TABLE(recovery_of_a_sound_stripe_changes_nothing);
     RUN_WITH_TABLE(a_stripe_whose_index_is_lost_is_rebuilt_i1);
     RUN_WITH_TABLE(a_chain_that_leads_astray_is_found_and_cut_o3);

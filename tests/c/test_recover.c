@@ -283,6 +283,22 @@ static void any_bytes_are_survived(void)
     }
 }
 
+/* A2: a frontier that lies below pages hides what is on them, from who rebuilds too; a repair finds all of it again. */
+static void a_lost_frontier_is_found_a2(void)
+{
+    struct findings found;
+    populate();
+    atomic_store(&table->arena.header->frontier, 5);
+    atomic_store(&table->arena.frontier_seen, 5);
+    recover_all();
+    find(table, false, &found);
+    CHECK(names(&found, "A2"));
+    find(table, true, &found);
+    CHECK(names(&found, "A2"));
+    check_everything_is_there();
+    sessile_close(table);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1) {
@@ -297,6 +313,7 @@ int main(int argc, char **argv)
     RUN(a_second_recovery_changes_nothing);
     RUN(what_is_derived_may_be_anything);
     RUN(damaged_records_go_and_no_others);
+    RUN(a_lost_frontier_is_found_a2);
     RUN(any_bytes_are_survived);
     return check_summary();
 }
