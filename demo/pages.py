@@ -42,8 +42,10 @@ def page(title: str, content: str, path: str, owner: str | None) -> str:
 <h1>{escape(title)}</h1>
 {content}
 </main>
+<footer>
 {"" if owner is None else _COUNTDOWN}
-<footer><p>Answered by worker {os.getpid()}.</p></footer>
+<p>Answered by worker {os.getpid()}.</p>
+</footer>
 </body>
 </html>
 """

@@ -22,6 +22,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -30,9 +31,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from socketserver import ThreadingMixIn
+from types import ModuleType
 from typing import Any, ClassVar
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.util import setup_testing_defaults
@@ -400,14 +403,11 @@ def end_with_parent() -> None:
 
 
 @contextlib.contextmanager
-def serving(name: str, folder: Path, *, wait: bool = True, **environment: str) -> Iterator[Served]:
-    """A server of tests/web/served.py, by its name in SERVERS."""
-    package, command = SERVERS[name]
-    pytest.importorskip(package, reason=f"{package} is not installed")
-    port, log = free_port(), folder / "log"
+def running(command: list[str], log: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A server in processes of its own: Python with these arguments."""
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-W", "default", *command(port)],
+            [sys.executable, "-W", "default", *command],
             cwd=HERE,
             env={**os.environ, **environment},
             stdout=output,
@@ -416,6 +416,23 @@ def serving(name: str, folder: Path, *, wait: bool = True, **environment: str) -
             preexec_fn=end_with_parent,
         )
     try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@contextlib.contextmanager
+def serving(name: str, folder: Path, *, wait: bool = True, **environment: str) -> Iterator[Served]:
+    """A server of tests/web/served.py, by its name in SERVERS."""
+    package, command = SERVERS[name]
+    pytest.importorskip(package, reason=f"{package} is not installed")
+    port, log = free_port(), folder / "log"
+    with running(command(port), log, **environment) as process:
         if wait:
             wait_until_up(process, port, log)
         path = environment.get("SESSILE_TABLE")
@@ -424,13 +441,6 @@ def serving(name: str, folder: Path, *, wait: bool = True, **environment: str) -
         if store is not None:
             assert store.check() == []
             store.close()
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 @pytest.fixture
@@ -482,34 +492,118 @@ def server_name(request: pytest.FixtureRequest) -> str:
 class _LocalServer(ThreadingMixIn, WSGIServer):
     daemon_threads = True
     request_queue_size = 128
+    tls: ssl.SSLContext | None = None
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """In the thread of the connection: a browser opens some that it may never use."""
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):  # the client went away, or was cut off
+            if self.tls is not None:
+                request = stack.enter_context(self.tls.wrap_socket(request, server_side=True))
+            super().finish_request(request, client_address)
 
 
 class _QuietHandler(WSGIRequestHandler):
+    def get_environ(self) -> dict[str, Any]:
+        return {**super().get_environ(), "test.connection": self.connection}
+
     def log_message(self, *arguments: Any) -> None:
         """No access log."""
 
 
 @contextlib.contextmanager
-def serving_here(store: sessile.Store, **options: Any) -> Iterator[Served]:
-    """The pages of served.py over real connections, from threads of this process."""
+def serving_app(app: Any, tls: ssl.SSLContext | None = None) -> Iterator[int]:
+    """A WSGI application over real connections, from threads of this process; gives the port."""
+    with make_server("127.0.0.1", 0, app, _LocalServer, _QuietHandler) as server:
+        server.tls = tls
+        if tls is not None:
+            server.base_environ["HTTPS"] = "on"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@contextlib.contextmanager
+def serving_here(
+    store: sessile.Store, tls: ssl.SSLContext | None = None, around: Callable[[Any], Any] = lambda app: app, **options: Any
+) -> Iterator[Served]:
+    """The pages of served.py; `around` gives the application that is served around the middleware."""
     spec = spec_from_file_location("served", HERE / "served.py")
     assert spec is not None
     assert spec.loader is not None
     served = module_from_spec(spec)
     spec.loader.exec_module(served)
     app = wsgi.SessionMiddleware(served.wsgi_pages, store, **{"https": True, **options})
-    with make_server("127.0.0.1", 0, app, _LocalServer, _QuietHandler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serving_app(around(app), tls) as port:
         try:
-            yield Served("here", server.server_port, store, Path(os.devnull))
+            yield Served("here", port, store, Path(os.devnull))
         finally:
-            server.shutdown()
-            thread.join()
             served.store.close()
 
 
 @pytest.fixture
 def serve_here() -> Iterator[Callable[..., Served]]:
     with contextlib.ExitStack() as stack:
-        yield lambda store, **options: stack.enter_context(serving_here(store, **options))
+        yield lambda store, *arguments, **options: stack.enter_context(serving_here(store, *arguments, **options))
+
+
+@pytest.fixture
+def serve_app() -> Iterator[Callable[..., int]]:
+    with contextlib.ExitStack() as stack:
+        yield lambda *arguments: stack.enter_context(serving_app(*arguments))
+
+
+# ---- the demo ----
+
+DEMO = Path(__file__).parents[2] / "demo"
+
+
+@pytest.fixture
+def demo(monkeypatch: pytest.MonkeyPatch, private_folder: Path) -> Iterator[Callable[[str], ModuleType]]:
+    """Imports a module of the demo, whose shop has a table of this test's own."""
+    names = [path.stem for path in DEMO.glob("*.py")]
+    monkeypatch.syspath_prepend(DEMO)
+    monkeypatch.setenv("DEMO_TABLE", str(private_folder / "table"))
+    for name in names:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    yield import_module
+    if "shop" in sys.modules:
+        sys.modules["shop"].store.close()
+    for name in names:
+        sys.modules.pop(name, None)
+
+
+DEMO_SERVERS: dict[str, Callable[[int, str, str], list[str]]] = {
+    "gunicorn": lambda port, key, certificate: [
+        *("-m", "gunicorn", "--chdir", str(DEMO), "--bind", f"127.0.0.1:{port}", "--workers", "2", "--threads", "8"),
+        *("--no-control-socket", "--keyfile", key, "--certfile", certificate, "wsgi:app"),
+    ],
+    "uvicorn": lambda port, key, certificate: [
+        *("-m", "uvicorn", "--app-dir", str(DEMO), "--port", str(port), "--workers", "2", "--no-access-log"),
+        *("--ssl-keyfile", key, "--ssl-certfile", certificate, "asgi:app"),
+    ],
+}
+"""By name: the command that serves the demo over https with two workers."""
+
+
+@pytest.fixture
+def serve_demo(private_folder: Path) -> Iterator[Callable[[str, str, str], int]]:
+    """Serves the demo over https with a server in DEMO_SERVERS; gives the port, once something listens there."""
+    with contextlib.ExitStack() as stack:
+
+        def start(name: str, key: str, certificate: str) -> int:
+            pytest.importorskip(name, reason=f"{name} is not installed")
+            port, log = free_port(), private_folder / "log"
+            command = DEMO_SERVERS[name](port, key, certificate)
+            table = str(private_folder / "table")
+            process = stack.enter_context(running(command, log, DEMO_TABLE=table))
+            while True:
+                assert process.poll() is None, log.read_text()
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 30):
+                    return port
+                time.sleep(0.05)
+
+        yield start

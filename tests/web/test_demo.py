@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import http.client
-import importlib
 import json
 import os
 import re
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 from urllib.parse import urlencode
-from wsgiref.simple_server import make_server
 
 import pytest
 
@@ -24,21 +21,6 @@ from sessile.testing import advance
 
 DEMO = Path(__file__).parents[2] / "demo"
 FORM = {"Content-Type": "application/x-www-form-urlencoded", "User-Agent": "Mozilla/5.0 (Linux) Firefox/1"}
-
-
-@pytest.fixture
-def demo(monkeypatch: pytest.MonkeyPatch, private_folder: Path) -> Iterator[Callable[[str], ModuleType]]:
-    """Imports a module of the demo, whose shop has a table of this test's own."""
-    names = [path.stem for path in DEMO.glob("*.py")]
-    monkeypatch.syspath_prepend(DEMO)
-    monkeypatch.setenv("DEMO_TABLE", str(private_folder / "table"))
-    for name in names:
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    yield importlib.import_module
-    if "shop" in sys.modules:
-        sys.modules["shop"].store.close()
-    for name in names:
-        sys.modules.pop(name, None)
 
 
 class Browser:
@@ -105,17 +87,12 @@ def check_html(page: str) -> None:
 
 
 @pytest.fixture
-def browser(demo: Callable[[str], ModuleType]) -> Iterator[Callable[[], Browser]]:
+def browser(demo: Callable[[str], ModuleType], serve_app: Callable[..., int]) -> Callable[[], Browser]:
     """Makes browsers that visit the shop in this process."""
     with pytest.warns(RuntimeWarning, match="insecure_dev"):
         app = demo("wsgi").app
-    with make_server("127.0.0.1", 0, app) as server:
-        server.RequestHandlerClass.log_message = lambda *_: None
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield lambda: Browser(server.server_port)
-        server.shutdown()
-        thread.join()
+    port = serve_app(app)
+    return lambda: Browser(port)
 
 
 def test_a_visitor_gets_no_cookie(browser: Callable[[], Browser]) -> None:
