@@ -326,11 +326,11 @@ static void give_new_id(struct record *record, const struct sessile_rekey *rekey
     uint64_t flags = (record->terms & (RECORD_DEFAULT_IDLE | RECORD_DEFAULT_ABSOLUTE | RECORD_HAS_DEVICE)) |
                      (renewed ? RECORD_HAS_PARENT : 0);
     record->terms = record_terms(record_absolute_ms(record->terms), RECORD_SESSION, flags, rekey->rotations);
-    uint32_t rotates = record_rotates(record->lengths) + (renewed ? 0 : 1);
-    record->lengths = record_lengths(length, record_owner_length(record->lengths), rotates & 7);
+    uint32_t rotates = record_rotates(atomic_load_explicit(&record->used, memory_order_relaxed)) + (renewed ? 0 : 1);
+    record->lengths = record_lengths(length, record_owner_length(record->lengths));
     record->issued_s = (uint32_t)(rekey->at_ms / 1000);
     memcpy(record->digest, rekey->digest, 32);
-    atomic_store_explicit(&record->used, (uint64_t)record_used_ms(record), memory_order_relaxed);
+    atomic_store_explicit(&record->used, record_used(record_used_ms(record), rotates), memory_order_relaxed);
 }
 
 /* Of the session in import->image, which it leaves as the record of the id that forwards to it. */
@@ -342,7 +342,7 @@ static void make_forwarding(struct record *record, const struct sessile_rekey *r
     memcpy(record->digest, rekey->parent, 32);
     record->terms = record_terms(record_absolute_ms(record->terms), RECORD_RETIRED,
                                  record->terms & (RECORD_DEFAULT_IDLE | RECORD_DEFAULT_ABSOLUTE), rekey->rotations - 1);
-    record->lengths = record_lengths(sizeof retired, 0, 0);
+    record->lengths = record_lengths(sizeof retired, 0);
     atomic_store_explicit(&record->used, (uint64_t)record_used_ms(record) | RECORD_PROVEN, memory_order_relaxed);
     memcpy(record->payload, &retired, sizeof retired);
 }
@@ -355,9 +355,9 @@ static enum sessile_status store(struct import *import, const struct entry *entr
     struct record *record = import->image.record;
     packed_read(entry->packed, record);
     /* Never younger than now: an idle deadline may come early, not late. */
+    uint64_t used = atomic_load_explicit(&record->used, memory_order_relaxed);
     if (record_used_ms(record) > import->now)
-        atomic_store_explicit(&record->used, (uint64_t)import->now | (record_is_proven(record) ? RECORD_PROVEN : 0),
-                              memory_order_relaxed);
+        atomic_store_explicit(&record->used, (uint64_t)import->now | (used & ~RECORD_TIME_MASK), memory_order_relaxed);
     if (entry->rekey)
         give_new_id(record, entry->rekey);
     bool session = record_kind(record->terms) == RECORD_SESSION;

@@ -2,10 +2,10 @@
  *
  *   0  commit      {LIVE:1 | version:31 | crc32c:32}; not LIVE: 0 = clean slot, 1 = dirty (to be wiped)
  *   8  digest      32 bytes
- *  40  used        last_used_ms:44 | proven:1            one aligned store renews; not under the checksum
+ *  40  used        last_used_ms:44 | proven:1 | rotates:16   one aligned store renews; not under the checksum
  *  48  terms       absolute_ms:44 | kind:3 | default_idle:1 | default_absolute:1 | has_parent:1 | has_device:1 | rotations:13
  *  56  idle        in 10 ms
- *  60  lengths     payload:21 | owner:8 | rotates:3
+ *  60  lengths     payload:21 | owner:8
  *  64  handle      a RETIRED record keeps its session's, for events
  *  72  next, prev  wheel or list, derived; not under the checksum. In a free slot `next` links free slots.
  *  80  created_s   84 authenticated_s (0: never)
@@ -69,6 +69,7 @@ _Static_assert(offsetof(struct record, used) == 40 && offsetof(struct record, ne
 #define RECORD_PAYLOAD_MAX (SESSILE_FIELDS_MAX + SESSILE_DEVICE_MAX + 2u + SESSILE_OWNER_MAX + 32u)
 #define RECORD_IDLE_STEP_MS 10
 #define RECORD_ROTATIONS 8192u
+#define RECORD_ROTATES 65536u
 
 /* Payload of a RETIRED record: child's digest, nonce (zeroes: it does not forward), end of the drain (0: not begun). */
 struct retired {
@@ -132,9 +133,9 @@ static inline uint32_t record_rotations(uint64_t terms)
     return (uint32_t)(terms >> 51);
 }
 
-static inline uint32_t record_lengths(uint32_t payload, uint32_t owner, uint32_t rotates)
+static inline uint32_t record_lengths(uint32_t payload, uint32_t owner)
 {
-    return payload | owner << 21 | rotates << 29;
+    return payload | owner << 21;
 }
 
 static inline uint32_t record_payload_length(uint32_t lengths)
@@ -147,9 +148,15 @@ static inline uint32_t record_owner_length(uint32_t lengths)
     return lengths >> 21 & 0xff;
 }
 
-static inline uint32_t record_rotates(uint32_t lengths)
+/* Rotations that were no renewals: a reference from before one of them leads nowhere. */
+static inline uint32_t record_rotates(uint64_t used)
 {
-    return lengths >> 29;
+    return (uint32_t)(used >> 45) & (RECORD_ROTATES - 1);
+}
+
+static inline uint64_t record_used(int64_t used_ms, uint32_t rotates)
+{
+    return ((uint64_t)used_ms & RECORD_TIME_MASK) | (uint64_t)(rotates % RECORD_ROTATES) << 45;
 }
 
 /* Checksum over all but commit, used, next, prev, lsn. `lengths`: read once, and its payload checked to lie in bounds. */

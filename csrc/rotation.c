@@ -103,7 +103,7 @@ static void make_retired(const struct rotation *rotation, const struct record *s
     uint64_t defaults = old->terms & (RECORD_DEFAULT_IDLE | RECORD_DEFAULT_ABSOLUTE);
     image->terms = record_terms(renewal ? record_absolute_ms(old->terms) : now + SHARD_RETIRED_MS, RECORD_RETIRED,
                                 renewal ? defaults : 0, record_rotations(old->terms));
-    image->lengths = record_lengths(sizeof retired, 0, 0);
+    image->lengths = record_lengths(sizeof retired, 0);
     uint64_t used = renewal ? (uint64_t)record_used_ms(stored) : (uint64_t)now;
     atomic_store_explicit(&image->used, used | RECORD_PROVEN, memory_order_relaxed);
     memcpy(image->payload, &retired, sizeof retired);
@@ -221,14 +221,15 @@ static void make_child(struct rotation *rotation, const struct image *old, const
         child->authenticated_s = from->authenticated_s;
         child->idle = from->idle;
         rotations = record_rotations(from->terms) + 1;
-        rotates = record_rotates(from->lengths) + (rotation->how == SESSILE_ROTATE ? 1 : 0);
+        rotates = record_rotates(atomic_load_explicit(&from->used, memory_order_relaxed)) +
+                  (rotation->how == SESSILE_ROTATE ? 1 : 0);
         child->terms = (from->terms & (RECORD_TIME_MASK | RECORD_DEFAULT_IDLE | RECORD_DEFAULT_ABSOLUTE)) |
                        (child->terms & RECORD_HAS_DEVICE);
     }
     uint64_t flags = (child->terms & (RECORD_DEFAULT_IDLE | RECORD_DEFAULT_ABSOLUTE | RECORD_HAS_DEVICE)) | RECORD_HAS_PARENT;
     child->terms = record_terms(record_absolute_ms(child->terms), RECORD_PENDING, flags, rotations);
-    child->lengths = record_lengths(length + 32, owner, rotates & 7);
-    atomic_store_explicit(&child->used, (uint64_t)now & RECORD_TIME_MASK, memory_order_relaxed);
+    child->lengths = record_lengths(length + 32, owner);
+    atomic_store_explicit(&child->used, record_used(now, rotates), memory_order_relaxed);
 }
 
 /* Copies the old record as it is at `version`. */

@@ -196,7 +196,7 @@ struct sessile_session {           /* facts of one session, as stored at `now_ms
     uint32_t version, flags;
     uint32_t owner_length, device_length, fields_length; /* in the buffer: owner, device, fields, without gaps */
     uint16_t rotations;            /* of this handle, modulo 8192 */
-    uint8_t rotates;               /* those by SESSILE_ROTATE, modulo 8 */
+    uint16_t rotates;              /* those by SESSILE_ROTATE, modulo 65536 */
     uint8_t key_index;             /* which of the keys found it; 255: unknown (with SESSILE_FORWARDED always: the one whose
                                       derived id has this digest) */
 };
@@ -204,7 +204,7 @@ struct sessile_session {           /* facts of one session, as stored at `now_ms
 struct sessile_reference {         /* names a session that was read or made; not an id */
     uint8_t digest[SESSILE_DIGEST_SIZE];
     uint64_t handle;
-    uint8_t rotates;
+    uint16_t rotates;
     const uint8_t *owner;          /* NULL: anonymous */
     uint32_t owner_length;
 };

@@ -53,7 +53,7 @@ void table_facts_of(const struct sessile *table, const struct record *record, co
     session->device_length = parts->device_length;
     session->fields_length = parts->fields_length;
     session->rotations = (uint16_t)record_rotations(record->terms);
-    session->rotates = (uint8_t)record_rotates(record->lengths);
+    session->rotates = (uint16_t)record_rotates(atomic_load_explicit(&record->used, memory_order_relaxed));
     session->key_index = 255;
 }
 
@@ -123,11 +123,11 @@ void table_fill(const struct sessile *table, struct record *record, const struct
                      (content->device ? RECORD_HAS_DEVICE : 0);
     record->terms = record_terms(now + absolute, RECORD_SESSION, flags, 0);
     record->idle = idle_steps(idle);
-    record->lengths = record_lengths((uint32_t)(next - record->payload), owner, 0);
+    record->lengths = record_lengths((uint32_t)(next - record->payload), owner);
     record->created_s = (uint32_t)(now / 1000);
     record->authenticated_s = owned ? (uint32_t)(now / 1000) : 0;
     record->issued_s = (uint32_t)(now / 1000);
-    atomic_store_explicit(&record->used, (uint64_t)now & RECORD_TIME_MASK, memory_order_relaxed);
+    atomic_store_explicit(&record->used, record_used(now, 0), memory_order_relaxed);
     atomic_store_explicit(&record->next, 0, memory_order_relaxed);
     atomic_store_explicit(&record->prev, 0, memory_order_relaxed);
 }
@@ -154,7 +154,7 @@ static void touch(struct record *record, int64_t now, unsigned flags)
     uint64_t used = atomic_load_explicit(&record->used, memory_order_relaxed), renewed = used;
     int64_t idle = (int64_t)record->idle * RECORD_IDLE_STEP_MS;
     if (flags & SESSILE_TOUCH && now - (int64_t)(used & RECORD_TIME_MASK) >= idle / 64)
-        renewed = ((uint64_t)now & RECORD_TIME_MASK) | (used & RECORD_PROVEN);
+        renewed = ((uint64_t)now & RECORD_TIME_MASK) | (used & ~RECORD_TIME_MASK);
     if (flags & SESSILE_PRESENT && !(record->terms & RECORD_HAS_PARENT))
         renewed |= RECORD_PROVEN;
     if (renewed != used)
@@ -344,7 +344,7 @@ enum sessile_status sessile_load(struct sessile *table, const struct sessile_cal
 
 struct handle_search {
     uint64_t handle;
-    uint8_t rotates;
+    uint16_t rotates;
     uint8_t digest[32];
     bool found;
 };
@@ -354,7 +354,8 @@ static enum owner_next has_handle(void *context, struct hold *hold, uint32_t slo
     struct handle_search *search = context;
     (void)hold;
     (void)slot;
-    if (record->handle != search->handle || record_rotates(record->lengths) != search->rotates)
+    if (record->handle != search->handle ||
+        record_rotates(atomic_load_explicit(&record->used, memory_order_relaxed)) != search->rotates)
         return OWNER_GO_ON;
     memcpy(search->digest, record->digest, 32);
     search->found = true;
@@ -627,7 +628,7 @@ static bool make_update(const struct located *located, const struct sessile_cont
     memcpy(new->payload, old->payload + skipped, prefix);
     if (content->fields_length)
         memcpy(new->payload + prefix, content->fields, content->fields_length);
-    new->lengths = record_lengths(prefix + content->fields_length, parts.owner_length, record_rotates(new->lengths));
+    new->lengths = record_lengths(prefix + content->fields_length, parts.owner_length);
     bool owned = record_is_owned(new);
     if (content->idle_ms >= 0) {
         bool is_default = content->idle_ms == SESSILE_DEFAULT;

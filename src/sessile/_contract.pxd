@@ -151,12 +151,12 @@ cdef extern from "sessile.h" nogil:
         uint32_t device_length
         uint32_t fields_length
         uint16_t rotations
-        uint8_t rotates
+        uint16_t rotates
 
     struct sessile_reference:
         uint8_t digest[32]
         uint64_t handle
-        uint8_t rotates
+        uint16_t rotates
         const uint8_t *owner
         uint32_t owner_length
 

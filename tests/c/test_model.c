@@ -725,7 +725,7 @@ static void rotated(struct known *known, struct known *child, enum sessile_rotat
         expected.facts.last_used_ms = got->now_ms;
         expected.facts.fields_length = child->fields_length;
         expected.facts.rotations = (uint16_t)((had->rotations + 1) % RECORD_ROTATIONS);
-        expected.facts.rotates = (uint8_t)((had->rotates + (how == SESSILE_ROTATE)) & 7);
+        expected.facts.rotates = (uint16_t)(had->rotates + (how == SESSILE_ROTATE));
         check_facts(&expected, got, false);
     }
     let_old_go(known, how == SESSILE_RENEW);

@@ -290,12 +290,16 @@ static void a_refused_rotation_leaves_nothing_behind(void)
 
 static void retired_ids_stay_few_however_often_a_session_rotates(void)
 {
-    struct sessile_session got = made(1, "alice");
+    struct sessile_session got = made(1, "alice"), read;
+    struct sessile_reference first = reference_to(&got, "alice");
     struct sessile_stats stats;
     uint32_t most = 0;
     for (uint64_t next = 2; next < 20000; next++) {
         CHECK(rotate(table, &got, "alice", SESSILE_ROTATE, next, &got) == SESSILE_OK);
-        CHECK(got.rotations == (next - 1) % RECORD_ROTATIONS && got.rotates == ((next - 1) & 7));
+        CHECK(got.rotations == (next - 1) % RECORD_ROTATIONS && got.rotates == next - 1);
+        /* Long after the records that led away from it are gone, the first id's reference leads nowhere. */
+        if ((next - 1) % 1024 == 0)
+            CHECK(sessile_read(table, &waits, &first, 0, &read, NULL, 0) == SESSILE_GONE);
         for (uint32_t number = 0; next % 100 == 0 && number < table->arena.geometry.shards; number++)
             most = shard_at(table, number)->retired > most ? shard_at(table, number)->retired : most;
     }
@@ -369,7 +373,7 @@ static void leave_child(const struct sessile_session *parent, const char *owner,
     memcpy(child->payload + 32, from->payload, length);
     digest_of(table, number, child->digest);
     child->terms = record_of_kind(from->terms, RECORD_PENDING) | RECORD_HAS_PARENT;
-    child->lengths = record_lengths(length + 32, record_owner_length(from->lengths), record_rotates(from->lengths));
+    child->lengths = record_lengths(length + 32, record_owner_length(from->lengths));
     child->issued_s = (uint32_t)(sessile_now(table) / 1000);
     if (owner) {
         struct stripe_hold stripe;
@@ -398,7 +402,7 @@ static void commit_child(const struct sessile_session *parent, uint64_t number)
     CHECK((slot = shard_find(&hold, parent->digest, &record)) != 0);
     memcpy((void *)image.record, (const void *)record, RECORD_HEADER);
     image.record->terms = record_terms(hold.now + SHARD_RETIRED_MS, RECORD_RETIRED, 0, 0);
-    image.record->lengths = record_lengths(sizeof retired, 0, 0);
+    image.record->lengths = record_lengths(sizeof retired, 0);
     memcpy(image.record->payload, &retired, sizeof retired);
     CHECK(shard_replace(&hold, slot, image.record, 0) == SHARD_OK);
     shard_leave(&hold);
