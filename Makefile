@@ -12,6 +12,9 @@ READY := $(VENV)/.ready
 BUILT := $(VENV)/.built
 MEASURED := $(VENV)/.measured
 SOURCES := $(wildcard src/sessile/*.pyx src/sessile/*.pxd csrc/*.[ch])
+# Where .ci/free-threaded-python looks and puts it; without one the figures that need it say so.
+FREE_THREADED := $(firstword $(shell command -v python3.13t) $(wildcard $(HOME)/.pyenv/versions/3.13*t/bin/python3.13t) \
+	$(wildcard $(or $(FREE_THREADED_PREFIX),/opt/python-free-threaded)/bin/python3.13t))
 JOBS := $(shell getconf _NPROCESSORS_ONLN)
 
 export SESSILE_WERROR := 1
@@ -64,6 +67,7 @@ lint: $(BUILT)
 ## bench           all figures, beside their targets and peers, into benchmarks/RESULTS.md: about ten minutes on a quiet
 ##                 machine; QUICK=1 about one, to see that all of it runs; NAME=peers only that part
 bench: $(BUILT) $(MEASURED)
+	$(if $(FREE_THREADED),$(MAKE) --no-print-directory .venv-python3.13t/.built PYTHON=$(FREE_THREADED) GROUP=free-threaded)
 	$(RUN) -m benchmarks $(if $(QUICK),--quick) $(NAME)
 
 ## bench-smoke     each benchmark once and small

@@ -42,6 +42,7 @@ class Program:
 
 
 PROGRAMS = (
+    Program("peers", 240, 30),
     Program("measure", 120, 5, "operations"),
     Program("persistence", 60, 3),
 )
