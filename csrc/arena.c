@@ -767,7 +767,20 @@ void arena_relist(struct arena *arena, struct page_lists *lists, uint32_t unit)
 
 /* ---- reservation ---- */
 
-int arena_reserve(struct arena *arena)
+/* Makes a part of the mapping safe to touch. */
+static int reserve_part(const struct arena *arena, uint64_t at, uint64_t length, bool touch)
+{
+    struct system_identity identity;
+    if (arena->home.descriptor < 0)
+        return 0;
+    if (touch && system_populate(arena->base + at, length) == 0)
+        return 0;
+    bool ours = system_identify(arena->home.descriptor, &identity) == 0 &&
+                identity.device == arena->home.identity.device && identity.inode == arena->home.identity.inode;
+    return ours ? system_reserve(arena->home.descriptor, at, length) : system_populate(arena->base + at, length);
+}
+
+int arena_reserve(struct arena *arena, bool touch)
 {
     struct arena_header *header = arena->header;
     const struct geometry *geometry = &arena->geometry;
@@ -778,13 +791,7 @@ int arena_reserve(struct arena *arena)
     if (units > geometry->units - from)
         units = geometry->units - from;
     uint64_t at = geometry->data + (uint64_t)from * geometry->unit_size, length = (uint64_t)units * geometry->unit_size;
-    int status = 0;
-    if (arena->home.descriptor >= 0) {
-        struct system_identity identity;
-        bool ours = system_identify(arena->home.descriptor, &identity) == 0 &&
-                    identity.device == arena->home.identity.device && identity.inode == arena->home.identity.inode;
-        status = ours ? system_reserve(arena->home.descriptor, at, length) : system_populate(arena->base + at, length);
-    }
+    int status = reserve_part(arena, at, length, touch);
     if (status < 0)
         return status;
     uint32_t seen = from;
@@ -797,7 +804,7 @@ int arena_reserve_to(struct arena *arena, uint32_t unit)
 {
     int status = 0;
     while (status == 0 && frontier(arena) < unit && frontier(arena) < arena->geometry.units)
-        status = arena_reserve(arena);
+        status = arena_reserve(arena, false);
     return status;
 }
 

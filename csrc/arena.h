@@ -157,9 +157,10 @@ enum arena_answer arena_take_small(struct arena *arena, struct page_lists *lists
 void arena_give(struct arena *arena, struct page_lists *lists, uint32_t holder, uint32_t slot);
 /* Returns an empty page to the table. False: it is not empty, or the pool lock is taken. Holder's lock. */
 bool arena_return_page(struct arena *arena, struct page_lists *lists, uint32_t unit);
-/* Reserves one more chunk, if not all is reserved by now; outside every lock. May take a millisecond. 0, or the negative
- * errno of a system that refuses what the table was promised. */
-int arena_reserve(struct arena *arena);
+/* Reserves one more chunk, if not all is reserved by now; outside every lock. May take a millisecond. `touch`: all of it is
+ * about to be written, so that one call is cheaper than a fault for each page. 0, or the negative errno of a system that
+ * refuses what the table was promised. */
+int arena_reserve(struct arena *arena, bool touch);
 /* Reserves, again where that is so, all up to a unit: repair of a frontier that lies below a page. */
 int arena_reserve_to(struct arena *arena, uint32_t unit);
 

@@ -203,7 +203,7 @@ static bool is_sound(const uint8_t *image, size_t place, size_t length)
 
 static enum sessile_status reserve(struct sessile *table)
 {
-    return arena_reserve(&table->arena) == 0 ? SESSILE_OK : SESSILE_NO_MEMORY;
+    return arena_reserve(&table->arena, true) == 0 ? SESSILE_OK : SESSILE_NO_MEMORY;
 }
 
 /* The owner of a session that is to be stored, and the first bytes of the digest that it will have. False: it has none. */

@@ -297,7 +297,7 @@ static bool restore_reference(struct sessile *table, const struct sessile_call *
         answer = owner_has(&stripe, owner, record_prefix(digest)) ? ARENA_OK
                                                                   : owner_add(&stripe, owner, record_prefix(digest));
         owner_leave(&stripe);
-        if (answer == ARENA_NEED_RESERVE && arena_reserve(&table->arena) != 0)
+        if (answer == ARENA_NEED_RESERVE && arena_reserve(&table->arena, false) != 0)
             return false;
     }
     return answer == ARENA_OK;

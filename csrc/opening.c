@@ -330,7 +330,7 @@ static enum sessile_status fill(struct sessile *table, const struct sessile_opti
     if (written != SESSILE_OK)
         return written;
     write_shards(table);
-    status = arena_reserve(&table->arena);
+    status = arena_reserve(&table->arena, false);
     table->created_here = true;
     return status < 0 ? failed(problem, "fallocate", -status) : SESSILE_OK;
 }

@@ -278,7 +278,7 @@ enum sessile_status room_make(struct sessile *table, const struct sessile_call *
     if (answer == SHARD_BUSY)
         return SESSILE_OK;
     if (answer == SHARD_RESERVE) {
-        int status = arena_reserve(&table->arena);
+        int status = arena_reserve(&table->arena, false);
         if (status == 0)
             return SESSILE_OK;
         table->problem = (struct sessile_problem){.error = -status, .operation = "fallocate"};

@@ -10,23 +10,20 @@ directory synced. Whatever is under its final name is complete.
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 import stat
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from sessile.errors import SnapshotError
 
-__all__ = ["Directory", "NewFile", "system"]
+__all__ = ["Directory", "NewFile", "OwnFile", "system"]
 
 system: Any = os
 """Where calls to the file system go; a test puts a model in its place."""
 
 _TEMPORARY = ".new"
 _RANDOM = 17  # characters between a file's name and that
-_CHUNK = 1 << 20
 _SIZE_MOST = 1 << 42  # of a file that is read
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -69,6 +66,49 @@ class NewFile:
             system.close(self.descriptor)
             self.descriptor = -1
             self._directory.remove(self._temporary)
+
+
+class OwnFile:
+    """A file that is read, which was checked when it was opened.
+
+    Attributes:
+        path: for messages.
+        size: bytes, when it was opened.
+    """
+
+    def __init__(self, path: str, descriptor: int, size: int) -> None:
+        self.path = path
+        self.size = size
+        self._descriptor = descriptor
+
+    def read(self, place: int, length: int) -> bytes:
+        """Bytes from `place` on.
+
+        Raises:
+            SnapshotError: as `read_into`.
+        """
+        data = bytearray(length)
+        self.read_into(memoryview(data), place)
+        return bytes(data)
+
+    def read_into(self, buffer: memoryview, place: int) -> None:
+        """Fill a buffer with the bytes from `place` on; from any thread.
+
+        Raises:
+            SnapshotError: it cannot be read, or has become shorter.
+        """
+        while buffer:
+            try:
+                count = system.preadv(self._descriptor, [buffer], place)
+            except OSError as error:
+                raise Directory.refusal(self.path, f"cannot be read: {error.strerror}") from error
+            if count == 0:
+                raise Directory.refusal(self.path, "became shorter while it was read")
+            buffer, place = buffer[count:], place + count
+
+    def close(self) -> None:
+        """Give up the descriptor."""
+        system.close(self._descriptor)
 
 
 class Directory:
@@ -150,15 +190,12 @@ class Directory:
             if name.endswith(_TEMPORARY) and of(name[: -_RANDOM - len(_TEMPORARY)]):
                 self.remove(name)
 
-    def read(self, name: str, told: Callable[[memoryview], object] | None = None) -> memoryview:
-        """All bytes of a file, read once, in memory that is not the file's (PER-03).
-
-        Args:
-            told: called with each part in order, one at a time, in another thread.
+    def open(self, name: str) -> OwnFile:
+        """A file to read, by this one descriptor (PER-03); the caller closes it.
 
         Raises:
             SnapshotError: a symbolic link, not a regular file, of another user, readable by others, with
-                another name (hard link), or it cannot be read.
+                another name (hard link), or it cannot be opened.
         """
         path = self.of(name)
         try:
@@ -170,13 +207,22 @@ class Directory:
         try:
             facts = system.fstat(descriptor)
             self._require_own(path, facts)
-            return self._read_all(descriptor, facts.st_size, told)
-        except SnapshotError:
-            raise
-        except OSError as error:
-            raise self.refusal(path, f"cannot be read: {error.strerror}") from error
-        finally:
+        except BaseException:
             system.close(descriptor)
+            raise
+        return OwnFile(path, descriptor, facts.st_size)
+
+    def read(self, name: str) -> bytes:
+        """All bytes of a file.
+
+        Raises:
+            SnapshotError: as `open`, or it cannot be read.
+        """
+        file = self.open(name)
+        try:
+            return file.read(0, file.size)
+        finally:
+            file.close()
 
     def _require_own(self, path: str, facts: os.stat_result) -> None:
         if not stat.S_ISREG(facts.st_mode):
@@ -192,35 +238,6 @@ class Directory:
             raise self.refusal(path, f"has {facts.st_nlink} names (hard links): copy it, and remove the links")
         if facts.st_size > _SIZE_MOST:
             raise self.refusal(path, f"has {facts.st_size} bytes: no snapshot is as large")
-
-    @staticmethod
-    def _read_all(descriptor: int, size: int, told: Callable[[memoryview], object] | None) -> memoryview:
-        if size == 0:
-            return memoryview(b"")
-        memory = mmap.mmap(-1, size)
-        if hasattr(mmap, "MADV_HUGEPAGE"):
-            try:
-                memory.madvise(mmap.MADV_HUGEPAGE)  # a 250 MiB image costs 60,000 page faults otherwise
-            except OSError:
-                pass
-        data = memoryview(memory)
-        place = 0
-        # The next part is read while the one before is told: both take as long as the memory needs.
-        with ThreadPoolExecutor(1) as teller:
-            telling: Future[object] | None = None
-            while place < size:
-                part = data[place : place + _CHUNK]
-                count = system.readv(descriptor, [part])
-                if count == 0:
-                    break
-                if telling is not None:
-                    telling.result()
-                if told is not None:
-                    telling = teller.submit(told, part[:count])
-                place += count
-            if telling is not None:
-                telling.result()
-        return data[:place]
 
     def close(self) -> None:
         """Give up the descriptor; a second time is fine."""

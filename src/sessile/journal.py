@@ -373,7 +373,7 @@ class _SegmentReader:
     def __init__(self, directory: Directory, name: str, keys: Sequence[ImageKey]) -> None:
         self._path = directory.of(name)
         self._keys = keys
-        self._data = directory.read(name)
+        self._data = memoryview(directory.read(name))
 
     def _refuse(self, why: str) -> SnapshotError:
         return SnapshotError(f"{self._path} {why}", path=self._path)

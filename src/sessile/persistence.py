@@ -25,7 +25,7 @@ import struct
 import threading
 import time
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from pathlib import Path
@@ -50,12 +50,13 @@ from sessile.snapshot import (
     NEWER,
     NOTE,
     RECORDS,
+    Block,
     Image,
     ImageKey,
     Sealer,
     image_name,
     images_in,
-    read_image,
+    open_image,
     write_image,
 )
 
@@ -213,25 +214,19 @@ class Persistence:
             self._begin(store, self._latest() + 1)
             return
         latest = generations[-1]
-        image = read_image(self.directory, latest, self._keys)
-        floor = self._read_floor()
-        if latest < floor:
-            raise SnapshotError(
-                f"{self.directory.of(image_name(latest))} is older than the journal of log-outs, which "
-                f"begins at "
-                f"generation {floor:x}: restored, it would bring back sessions that ended. Bring a later "
-                f"one back, or "
-                "move the directory away to start without its sessions",
-                path=self.directory.path,
-            )
-        replay = read_journal(self.directory, latest, self._keys)
-        store._publish(RESTORING)
+        image = open_image(self.directory, latest, self._keys)
         try:
-            self._fill(store, image, replay)
-        except BaseException:
-            # Nothing half: and whoever opens the table next restores, as this process should have.
-            store._revoke_all()
-            raise
+            self._require_floor(latest)
+            replay = read_journal(self.directory, latest, self._keys)
+            store._publish(RESTORING)
+            try:
+                self._fill(store, image, replay)
+            except BaseException:
+                # Nothing half: and whoever opens the table next restores, as this process should have.
+                store._revoke_all()
+                raise
+        finally:
+            image.close()
         self._begin(store, max(latest, replay.generation, self._latest()) + 1, latest)
 
     def _fill(self, store: Store, image: Image, replay: Replay) -> None:
@@ -243,9 +238,9 @@ class Persistence:
                 self.directory.of(image_name(image.generation)),
             )
         store._restore_clock(image.table_ms + max(0, wall_ms - image.wall_ms))
-        newer, superseded = _notes(image)
         epoch = max([image.epoch, replay.epoch, *(block.epoch for block in image.blocks)])
         store._restore_epoch(epoch)
+        newer, superseded = _notes(image)
         watched = sorted({each.handle for each in replay.logins})
         seen = bytearray(len(watched))
         rules = (
@@ -255,14 +250,17 @@ class Persistence:
             b"".join(replay.rekeys[handle] for handle in sorted(replay.rekeys)),
             _packed(watched),
         )
+        buffers = threading.local()
+
+        def take(block: Block) -> None:
+            if not hasattr(buffers, "own"):
+                buffers.own = bytearray()
+            data = image.read(block, buffers.own)
+            if block.epoch == epoch:
+                self._import(store, data, rules, seen)
+
         # Blocks are of different shards, so that threads seldom meet.
-        with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
-            for done in [
-                pool.submit(self._import, store, block.data, rules, seen)
-                for block in image.blocks
-                if block.kind == RECORDS and block.epoch == epoch
-            ]:
-                done.result()
+        _for_each(take, [block for block in image.blocks if block.kind == RECORDS])
         # Who logged in after the image, and is not in it. A later copy in the image knows more than the
         # journal.
         in_image = {handle for handle, met in zip(watched, seen, strict=True) if met}
@@ -288,11 +286,20 @@ class Persistence:
 
     # ---- the floor ----
 
+    def _require_floor(self, latest: int) -> None:
+        if latest < self._read_floor():
+            raise SnapshotError(
+                f"{self.directory.of(image_name(latest))} is older than the journal of log-outs: restored, it would "
+                "bring back sessions that ended. Bring a later one back, or move the directory away to start "
+                "without its sessions",
+                path=self.directory.path,
+            )
+
     def _read_floor(self) -> int:
         if FLOOR not in self.directory.names():
             return 0
         path = self.directory.of(FLOOR)
-        data = bytes(self.directory.read(FLOOR))
+        data = self.directory.read(FLOOR)
         if len(data) == _FLOOR.size + 32 and data[:8] == _FLOOR_MAGIC:
             _, generation, number = _FLOOR.unpack_from(data)
             for key in self._keys:
@@ -585,15 +592,32 @@ def _notes(image: Image) -> tuple[list[bytes], list[bytes]]:
     superseded: set[bytes] = set()
     for block in image.blocks:
         if block.kind == NEWER:
-            data = bytes(block.data)
+            data = image.read(block, bytearray())
             for place in range(0, len(data) - NOTE.size + 1, NOTE.size):
-                note = data[place : place + NOTE.size]
+                note = bytes(data[place : place + NOTE.size])
                 digest, handle, _, _ = NOTE.unpack(note)
                 if digest != _NOTHING:
                     superseded.add(digest)
                 elif handle:
                     newer[handle] = note
     return [newer[handle] for handle in sorted(newer)], sorted(superseded)
+
+
+def _for_each(work: Callable[[Block], None], blocks: Sequence[Block]) -> None:
+    """Do some work for each block, in a few threads; the first error is raised when all of them have stopped."""
+    with ThreadPoolExecutor(min(_THREADS, _processors())) as pool:
+        futures = [pool.submit(work, block) for block in blocks]
+        try:
+            for future in futures:
+                future.result()
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+def _processors() -> int:
+    """How many of them this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _packed(handles: list[int]) -> bytes:

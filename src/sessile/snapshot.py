@@ -1,29 +1,31 @@
 """Images: all sessions of a table in a file. docs/snapshot-format.md describes the format byte by byte.
 
-An image is authenticated as a whole before anything in it is interpreted (PER-04); an unknown version or
-feature refuses the whole file (PER-10). It holds digests, never ids (PER-05). With `encrypt` its blocks are
-sealed with AES-256-GCM (PER-06); without, what sessions hold is readable to whoever can read the file, which
-has mode 0600.
+Header, index and footer are authenticated before anything in them is interpreted, and each block, by its
+digest in the index, before it is (PER-04); so blocks can be read by several threads, each while its bytes are
+in the processor's cache. An unknown version or feature refuses the whole
+file (PER-10). It holds digests, never ids (PER-05). With `encrypt` its blocks are sealed with AES-256-GCM
+(PER-06); without, what sessions hold is readable to whoever can read the file, which has mode 0600.
 """
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import os
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sessile import _table
-from sessile.disk import Directory
+from sessile.disk import Directory, OwnFile
 from sessile.errors import SnapshotError
 from sessile.keys import derive
 
 if TYPE_CHECKING:
     from sessile._table import Table
 
-__all__ = ["Block", "Image", "ImageKey", "Sealer", "image_name", "images_in", "read_image", "write_image"]
+__all__ = ["Block", "Image", "ImageKey", "Sealer", "image_name", "images_in", "open_image", "write_image"]
 
 MAJOR, MINOR = 1, 0
 ENCRYPTED = 1  # incompatible features
@@ -31,15 +33,15 @@ KNOWN_FEATURES = ENCRYPTED
 
 HEADER = struct.Struct("<8sHHIIIQ16sqqQ16sII28x")  # and a checksum of four bytes
 HEADER_SIZE = HEADER.size + 4
-BLOCK = struct.Struct("<4sB3xIIIII")  # and a checksum of four bytes
-BLOCK_SIZE = BLOCK.size + 4
-FOOTER = struct.Struct("<8sQQQI4x")  # and the MAC of all before, 32 bytes
+ENTRY = struct.Struct("<B3xIIIQ8x32s")  # of the index, one a block
+FOOTER = struct.Struct("<8sQQQI4x")  # and a MAC of 32 bytes: of header, index and footer
 MAC_SIZE = 32
 FOOTER_SIZE = FOOTER.size + MAC_SIZE
 CHECKSUM = struct.Struct("<I")
 
-MAGIC, BLOCK_MAGIC, FOOTER_MAGIC = b"SESSIMG1", b"BLK1", b"SESSEND1"
+MAGIC, FOOTER_MAGIC = b"SESSIMG1", b"SESSEND1"
 RECORDS, NEWER = 1, 2  # kinds of blocks
+_HEADER_MOST = 4096
 
 _PREFIX, _SUFFIX = "image-", ".sessile"
 _BUFFER = 2 << 20  # bytes of records in a block at the most
@@ -114,30 +116,32 @@ class Sealer:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A part of an image: packed records, or notes of sessions that got a new id while it was taken."""
-
-    kind: int
-    epoch: int
-    count: int
-    data: Any = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """An image that was read and authenticated.
+    """A part of an image: packed records, or notes of sessions that got a new id while it was taken.
 
     Attributes:
-        generation: counts images of a directory.
-        wall_ms, table_ms: the wall clock (Unix) and the table's clock when it was begun, in milliseconds.
-        epoch: how often everything had been revoked when it was complete.
-        blocks: in the order of the file.
+        kind: RECORDS or NEWER.
+        shard: of the table that it was copied from; 0 for what is of several.
+        epoch: how often everything had been revoked when it was copied.
+        count: records or notes in it.
+        place, length: bytes of the file.
+        digest: SHA-256 of these.
     """
 
-    generation: int
-    wall_ms: int
-    table_ms: int
+    kind: int
+    shard: int
     epoch: int
-    blocks: list[Block] = field(repr=False)
+    count: int
+    place: int
+    length: int
+    digest: bytes = field(repr=False)
+
+    def facts(self) -> bytes:
+        """What is authenticated together with a sealed block."""
+        return _facts(self.kind, self.shard, self.epoch, self.count)
+
+
+def _facts(kind: int, shard: int, epoch: int, count: int) -> bytes:
+    return struct.pack("<BIII", kind, shard, epoch, count)
 
 
 def image_name(generation: int) -> str:
@@ -158,33 +162,36 @@ def images_in(names: Sequence[str]) -> list[int]:
 
 
 class _Writer:
-    """Writes one image; keeps its MAC and its counts."""
+    """Writes one image: what `begin` is given, blocks, index, footer."""
 
     def __init__(self, write: Callable[[Any], None], key: ImageKey, sealer: Sealer | None) -> None:
         self._write = write
         self._mac = hmac.new(key.image, digestmod="sha256")
         self._sealer = sealer
+        self._index = bytearray()
         self.size = self.blocks = self.records = 0
 
-    def put(self, data: Any) -> None:
-        self._mac.update(data)
+    def begin(self, header: bytes) -> None:
+        self._mac.update(header)
+        self._put(header)
+
+    def _put(self, data: Any) -> None:
         self._write(data)
         self.size += len(data)
 
     def block(self, kind: int, shard: int, epoch: int, count: int, data: Any) -> None:
-        facts = struct.pack("<BIII", kind, shard, epoch, count)
         if self._sealer is not None:
-            data = self._sealer.seal(self.blocks, data, facts)
-        head = BLOCK.pack(BLOCK_MAGIC, kind, shard, epoch, count, len(data), _table.checksum(data))
-        self.put(head + CHECKSUM.pack(_table.checksum(head)))
-        self.put(data)
+            data = self._sealer.seal(self.blocks, data, _facts(kind, shard, epoch, count))
+        self._index += ENTRY.pack(kind, shard, epoch, count, len(data), hashlib.sha256(data).digest())
+        self._put(data)
         self.blocks += 1
         self.records += count if kind == RECORDS else 0
 
     def end(self, epoch: int) -> None:
-        size = self.size + FOOTER_SIZE
-        self.put(FOOTER.pack(FOOTER_MAGIC, self.blocks, self.records, size, epoch))
-        self._write(self._mac.digest())
+        size = self.size + len(self._index) + FOOTER_SIZE
+        end = bytes(self._index) + FOOTER.pack(FOOTER_MAGIC, self.blocks, self.records, size, epoch)
+        self._mac.update(end)
+        self._put(end + self._mac.digest())
 
 
 def write_image(
@@ -215,7 +222,7 @@ def write_image(
         MAGIC, MAJOR, MINOR, HEADER_SIZE, features, 0, generation, table._uuid(), wall_ms, begun_ms,
         key.number, salt, len(marks), 0,
     )  # fmt: skip
-    writer.put(head + CHECKSUM.pack(_table.checksum(head)))
+    writer.begin(head + CHECKSUM.pack(_table.checksum(head)))
     _Scan(table, writer, marks, begun_ms).run()
     writer.end(table._epoch())
     return writer.records, begun_ms
@@ -288,110 +295,120 @@ class _Scan:
 # ---- reading ----
 
 
-def read_image(directory: Directory, generation: int, keys: Sequence[ImageKey]) -> Image:
-    """Read an image whole and authenticate it.
+class Image:
+    """An image on disk whose header, index and footer were authenticated; `read` gives its blocks.
+
+    Attributes:
+        generation: counts images of a directory.
+        wall_ms, table_ms: the wall clock (Unix) and the table's clock when it was begun, in milliseconds.
+        epoch: how often everything had been revoked when it was complete.
+        blocks: in the order of the file.
+    """
+
+    def __init__(self, file: OwnFile, generation: int, keys: Sequence[ImageKey]) -> None:
+        self._file = file
+        if file.size < HEADER_SIZE + FOOTER_SIZE:
+            raise self._damaged("it is too short")
+        head = file.read(0, HEADER_SIZE)
+        key = self._key(head, keys)
+        fields = HEADER.unpack_from(head)
+        size, features, salt = fields[3], fields[4], fields[11]
+        self.generation, self.wall_ms, self.table_ms = fields[6], fields[8], fields[9]
+        entries = self._authenticated(key, size)
+        if self.generation != generation:
+            raise self._refusal(f"is of generation {self.generation:x}: it was renamed; give it its name back")
+        self._sealer = Sealer(key, salt, file.path) if features & ENCRYPTED else None
+        self.blocks: list[Block] = []
+        place = size
+        for kind, shard, epoch, count, length, digest in ENTRY.iter_unpack(entries):
+            self.blocks.append(Block(kind, shard, epoch, count, place, length, digest))
+            place += length
+        if place != file.size - FOOTER_SIZE - len(entries) or any(b.kind not in (RECORDS, NEWER) for b in self.blocks):
+            raise self._damaged("its index")
+        self._numbers = {block.place: number for number, block in enumerate(self.blocks)}
+
+    def _refusal(self, why: str) -> SnapshotError:
+        return SnapshotError(f"{self._file.path} {why}", path=self._file.path)
+
+    def _damaged(self, what: str) -> SnapshotError:
+        return self._refusal(
+            f"is damaged ({what}): nothing was restored. Bring it back from a copy; or remove it, and the "
+            "generation before it is taken, with the log-outs since"
+        )
+
+    def _key(self, head: bytes, keys: Sequence[ImageKey]) -> ImageKey:
+        """What must be known before the MAC can be computed: version, features, which key."""
+        magic, major, _minor, size, features, *rest = HEADER.unpack_from(head)
+        if magic[:7] != MAGIC[:7]:
+            raise self._damaged("it does not begin as one")
+        if _table.checksum(head[: HEADER.size]) != CHECKSUM.unpack_from(head, HEADER.size)[0]:
+            raise self._damaged("its header")
+        if magic != MAGIC or major != MAJOR or features & ~KNOWN_FEATURES:
+            raise self._refusal(
+                f"is of version {major} with features {features:#x}, which this version of sessile does "
+                "not know: open it with the version that wrote it, or move it away"
+            )
+        if not HEADER_SIZE <= size <= _HEADER_MOST:
+            raise self._damaged("its header")
+        number = rest[5]
+        found = next((key for key in keys if key.number == number), None)
+        if found is None:
+            raise self._refusal(
+                "was made with another secret: pass the secret= that it was made with (a list keeps old "
+                "ones), or move the directory away to start without its sessions"
+            )
+        return found
+
+    def _authenticated(self, key: ImageKey, header_size: int) -> bytes:
+        """The entries of the index, when the MAC is right."""
+        file = self._file
+        footer = file.read(file.size - FOOTER_SIZE, FOOTER_SIZE)
+        magic, blocks, records, size, self.epoch = FOOTER.unpack_from(footer)
+        if magic != FOOTER_MAGIC or size != file.size or header_size + blocks * ENTRY.size + FOOTER_SIZE > size:
+            raise self._damaged("its end: it was changed or cut")
+        entries = file.read(size - FOOTER_SIZE - blocks * ENTRY.size, blocks * ENTRY.size)
+        mac = hmac.new(key.image, file.read(0, header_size), "sha256")
+        mac.update(entries)
+        mac.update(footer[: FOOTER.size])
+        if not hmac.compare_digest(mac.digest(), footer[FOOTER.size :]):
+            raise self._damaged("it fails its authentication: it was changed or cut")
+        if sum(entry[3] for entry in ENTRY.iter_unpack(entries) if entry[0] == RECORDS) != records:
+            raise self._damaged("its counts")
+        return entries
+
+    def read(self, block: Block, buffer: bytearray) -> Any:
+        """The bytes of a block, authenticated and opened; from any thread.
+
+        Args:
+            buffer: of this thread; grown as needed. What is returned may lie in it.
+
+        Raises:
+            SnapshotError: the block is not as it was written, or the disk fails.
+        """
+        if len(buffer) < block.length:
+            buffer.extend(bytes(block.length - len(buffer)))
+        stored = memoryview(buffer)[: block.length]
+        self._file.read_into(stored, block.place)
+        if not hmac.compare_digest(hashlib.sha256(stored).digest(), block.digest):
+            raise self._damaged(f"block {self._numbers[block.place]}")
+        if self._sealer is None:
+            return stored
+        return self._sealer.open(self._numbers[block.place], stored, block.facts(), self._file.path)
+
+    def close(self) -> None:
+        """Give up the file."""
+        self._file.close()
+
+
+def open_image(directory: Directory, generation: int, keys: Iterable[ImageKey]) -> Image:
+    """Open an image and authenticate all of it but its blocks; the caller closes it.
 
     Raises:
         SnapshotError: it is not to be trusted or understood; the text says why and what to do.
     """
-    name = image_name(generation)
-    path = directory.of(name)
-    reader = _Reader(path, keys)
-    data = directory.read(name, reader.take)
-    return reader.parse(data, generation)
-
-
-class _Reader:
-    """Authenticates an image while it is read, and only then interprets it."""
-
-    def __init__(self, path: str, keys: Sequence[ImageKey]) -> None:
-        self._path = path
-        self._keys = keys
-        self._key: ImageKey | None = None
-        self._mac: Any = None
-        self._held = b""  # the end of what was read: it may be the MAC itself
-
-    def _refuse(self, why: str) -> SnapshotError:
-        return SnapshotError(f"{self._path} {why}", path=self._path)
-
-    def _damaged(self, what: str) -> SnapshotError:
-        return self._refuse(
-            f"is damaged ({what}): nothing was restored. Bring it back from a copy; or remove it, and the "
-            f"generation "
-            "before it is taken, with the log-outs since"
-        )
-
-    def take(self, part: memoryview) -> None:
-        """The next part of the file."""
-        if self._mac is None:
-            self._begin(part)
-        if len(part) < MAC_SIZE:
-            part = memoryview(self._held + bytes(part))
-        else:
-            self._mac.update(self._held)
-        self._mac.update(part[:-MAC_SIZE])
-        self._held = bytes(part[-MAC_SIZE:])
-
-    def _begin(self, part: memoryview) -> None:
-        """What must be known before the MAC can be computed: version, features, which key."""
-        if len(part) < HEADER_SIZE:
-            raise self._damaged("it is shorter than its header")
-        magic, major, _minor, _size, features, _compatible, *rest = HEADER.unpack_from(part)
-        if magic[:7] != MAGIC[:7]:
-            raise self._damaged("it does not begin as one")
-        if _table.checksum(part[: HEADER.size]) != CHECKSUM.unpack_from(part, HEADER.size)[0]:
-            raise self._damaged("its header")
-        if magic != MAGIC or major != MAJOR or features & ~KNOWN_FEATURES:
-            raise self._refuse(
-                f"is of version {major} with features {features:#x}, which this version of sessile does "
-                f"not know: "
-                "open it with the version that wrote it, or move it away"
-            )
-        number = rest[4]
-        self._key = next((key for key in self._keys if key.number == number), None)
-        if self._key is None:
-            raise self._refuse(
-                "was made with another secret: pass the secret= that it was made with (a list keeps old "
-                "ones), or move "
-                "the directory away to start without its sessions"
-            )
-        self._mac = hmac.new(self._key.image, digestmod="sha256")
-
-    def parse(self, data: memoryview, generation: int) -> Image:
-        if len(data) < HEADER_SIZE + FOOTER_SIZE or self._key is None:
-            raise self._damaged("it is too short")
-        if not hmac.compare_digest(self._mac.digest(), bytes(data[-MAC_SIZE:])):
-            raise self._damaged("it fails its authentication: it was changed or cut")
-        head = HEADER.unpack_from(data)
-        magic, blocks, records, size, epoch = FOOTER.unpack_from(data, len(data) - FOOTER_SIZE)
-        if magic != FOOTER_MAGIC or size != len(data):
-            raise self._damaged("its end")
-        if head[6] != generation:
-            raise self._refuse(f"is of generation {head[6]:x}: it was renamed; give it its name back")
-        sealer = Sealer(self._key, head[11], self._path) if head[4] & ENCRYPTED else None
-        found = list(self._blocks(data[head[3] : len(data) - FOOTER_SIZE], sealer))
-        if len(found) != blocks or sum(block.count for block in found if block.kind == RECORDS) != records:
-            raise self._damaged("its counts")
-        return Image(generation, head[8], head[9], epoch, found)
-
-    def _blocks(self, data: memoryview, sealer: Sealer | None) -> Iterator[Block]:
-        number = 0
-        while data:
-            if len(data) < BLOCK_SIZE:
-                raise self._damaged(f"block {number}")
-            magic, kind, shard, epoch, count, length, checksum = BLOCK.unpack_from(data)
-            stored = data[BLOCK_SIZE : BLOCK_SIZE + length]
-            if (
-                magic != BLOCK_MAGIC
-                or _table.checksum(data[: BLOCK.size]) != CHECKSUM.unpack_from(data, BLOCK.size)[0]
-                or len(stored) != length
-                or _table.checksum(stored) != checksum
-                or kind not in (RECORDS, NEWER)
-            ):
-                raise self._damaged(f"block {number}")
-            plain: Any = stored
-            if sealer is not None:
-                plain = sealer.open(number, stored, struct.pack("<BIII", kind, shard, epoch, count), self._path)
-            yield Block(kind, epoch, count, plain)
-            data = data[BLOCK_SIZE + length :]
-            number += 1
+    file = directory.open(image_name(generation))
+    try:
+        return Image(file, generation, list(keys))
+    except BaseException:
+        file.close()
+        raise

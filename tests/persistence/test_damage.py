@@ -12,7 +12,7 @@ import sessile
 from sessile.disk import Directory
 from sessile.journal import Replay, read_journal
 from sessile.keys import Keys
-from sessile.snapshot import Image, ImageKey, images_in, read_image
+from sessile.snapshot import ImageKey, images_in, open_image
 
 KEYS = [ImageKey.of(Keys.of(SECRET).snapshot)]
 
@@ -38,6 +38,15 @@ def directory(stores: Stores) -> Iterator[Directory]:
     opened.close()
 
 
+def read_whole(directory: Directory, generation: int) -> int:
+    """How many bytes the blocks of an image have."""
+    image = open_image(directory, generation, KEYS)
+    try:
+        return sum(len(image.read(block, bytearray())) for block in image.blocks)
+    finally:
+        image.close()
+
+
 @contextlib.contextmanager
 def changed(path: Path, data: bytes) -> Iterator[None]:
     kept = path.read_bytes()
@@ -53,7 +62,7 @@ def test_per_04_every_bit_of_an_image_counts(stores: Stores, directory: Director
     generation = images_in(directory.names())[-1]
     path = Path(directory.of(f"image-{generation:016x}.sessile"))
     whole = path.read_bytes()
-    assert isinstance(read_image(directory, generation, KEYS), Image)
+    assert read_whole(directory, generation) > 4 * 84
     cases = [whole[:length] for length in range(len(whole))]
     cases += [whole + b"\0", whole + whole]
     for bit in range(len(whole) * 8):
@@ -62,7 +71,7 @@ def test_per_04_every_bit_of_an_image_counts(stores: Stores, directory: Director
         cases.append(bytes(data))
     for data in cases:
         with changed(path, data), pytest.raises(sessile.SnapshotError):
-            read_image(directory, generation, KEYS)
+            read_whole(directory, generation)
 
 
 def test_per_09_every_bit_of_a_journal_counts(stores: Stores, directory: Directory) -> None:

@@ -101,7 +101,7 @@ def run(stores: Stores, in_place: Callable[[Any], None], tmp_path: Path, recorde
         verdict = judge(found, told, tmp_path / f"cut {number}")
         if verdict:
             wrong.append(verdict)
-    assert number > 300
+    assert number > 200
     return wrong
 
 
