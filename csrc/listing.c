@@ -165,8 +165,11 @@ enum sessile_status sessile_owner_revoke(struct sessile *table, const struct ses
 
 enum sessile_status sessile_revoke_all(struct sessile *table, uint64_t *count)
 {
+    struct process *process = &table->arena.process;
     uint32_t epoch = shard_epoch(table);
     *count = 0;
+    if (process->descriptor < 0 && process_attach(process) != SESSILE_OK)
+        return SESSILE_DETACHED;    /* a copy, whose epoch nobody else would ever see */
     for (uint32_t number = 0; number < table->arena.geometry.shards; number++)
         if (atomic_load(&shard_at(table, number)->epoch) == epoch)
             *count += atomic_load(&shard_at(table, number)->sessions);

@@ -288,7 +288,8 @@ SESSILE_API SESSILE_CHECKED enum sessile_status sessile_owner_list(struct sessil
 SESSILE_API SESSILE_CHECKED enum sessile_status sessile_owner_revoke(struct sessile *table, const struct sessile_call *call,
                                                                      const uint8_t *owner, uint32_t owner_length,
                                                                      uint64_t keep, uint64_t only, uint64_t *count);
-/* Ends every session, in one store. *count: how many there were (a sum over the shards at about that time). */
+/* Ends every session, in one store. *count: how many there were (a sum over the shards at about that time). OK, DETACHED
+ * in a forked child of a private home. */
 SESSILE_API SESSILE_CHECKED enum sessile_status sessile_revoke_all(struct sessile *table, uint64_t *count);
 /* Frees the memory of at most `budget` sessions that are past their deadlines. *count: how many. */
 SESSILE_API SESSILE_CHECKED enum sessile_status sessile_sweep(struct sessile *table, const struct sessile_call *call,

@@ -3,6 +3,7 @@
 import os
 import pickle
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,14 @@ settings.register_profile("unhurried", unhurried)
 settings.load_profile("unhurried")
 
 SECRET = b"the secret of the tests, 32 bytes or more"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Who calls something in a forked child means the table to be shared with it, but where that is the matter."""
+    for item in items:
+        if "in_child" in getattr(item, "fixturenames", ()) and item.path.name != "test_private_home.py":
+            item.add_marker(pytest.mark.shared_home)
 
 
 @pytest.fixture
@@ -36,6 +45,22 @@ def make_store() -> Iterator[Callable[..., sessile.Store]]:
         except sessile.StoreClosed:
             continue
         store.close()
+
+
+@pytest.fixture
+def bytes_of_tables() -> Callable[[], int]:
+    """Counts the addresses that tables and keys take in this process: what is kept out of core dumps (STO-07)."""
+
+    def count() -> int:
+        kib = total = 0
+        for line in Path("/proc/self/smaps").read_text().splitlines():
+            if line.startswith("Size:"):
+                kib = int(line.split()[1])
+            elif line.startswith("VmFlags:") and "dd" in line.split():
+                total += kib * 1024
+        return total
+
+    return count
 
 
 @pytest.fixture

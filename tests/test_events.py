@@ -299,7 +299,7 @@ def damage(marker: bytes) -> None:
             os.close(table)
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="needs /proc")
+@pytest.mark.shared_home
 @pytest.mark.parametrize("use", ["load", "reload", "save", "alive"])
 def test_a_damaged_record_is_taken_out_and_told(
     watched: sessile.Store, recorder: EventRecorder, caplog: pytest.LogCaptureFixture, use: str

@@ -15,6 +15,8 @@ import pytest
 import sessile
 from sessile.testing import EventRecorder, advance
 
+pytestmark = pytest.mark.shared_home
+
 MakeStore = Callable[..., sessile.Store]
 InChild = Callable[..., Any]
 

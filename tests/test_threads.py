@@ -16,12 +16,6 @@ THREADS = 6
 HAS_LOCK = sys._is_gil_enabled() if hasattr(sys, "_is_gil_enabled") else True
 
 
-def mapped_tables() -> int:
-    """Mappings of tables in this process."""
-    with open("/proc/self/maps") as maps:
-        return sum("memfd:" in line for line in maps)
-
-
 @pytest.fixture(autouse=True)
 def _frequent_switches() -> Iterator[None]:
     """With the interpreter lock, threads change places much more often than usual."""
@@ -249,7 +243,9 @@ def test_a_shared_session_may_lose_a_change_and_never_crashes(store: sessile.Sto
 
 
 @pytest.mark.parametrize("reporting", [False, True])
-def test_closing_while_others_are_inside(make_store: MakeStore, reporting: bool) -> None:
+def test_closing_while_others_are_inside(
+    make_store: MakeStore, bytes_of_tables: Callable[[], int], reporting: bool
+) -> None:
     """Every call either does its work or raises StoreClosed; nothing is unmapped under anybody."""
     for round_number in range(10):
         recorder = EventRecorder() if reporting else None
@@ -288,12 +284,12 @@ def test_closing_while_others_are_inside(make_store: MakeStore, reporting: bool)
             store.close()
             return 1
 
-        tables = mapped_tables()
+        tables = bytes_of_tables()
         assert all(run(*[lambda number=number: work(number) for number in range(THREADS)], close))
         with pytest.raises(sessile.StoreClosed):
             store.stats()
         if HAS_LOCK:
-            assert mapped_tables() < tables, "the last one out did not give the table back"
+            assert bytes_of_tables() < tables, "the last one out did not give the table back"
 
 
 def test_two_threads_close(make_store: MakeStore) -> None:

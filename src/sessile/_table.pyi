@@ -6,6 +6,7 @@ from typing_extensions import Buffer, disjoint_base
 UNSTORED: Final[int]
 STORED: Final[int]
 ENDED: Final[int]
+PRIVATE_HOME: Final[bool]
 
 KEEP: Final[int]
 DEFAULT: Final[int]

@@ -61,6 +61,12 @@ cdef extern from *:
     enum { FREE_THREADED = 0 };
     #endif
 
+    #ifdef SESSILE_PRIVATE_HOME
+    enum { ONLY_PRIVATE = 1 };
+    #else
+    enum { ONLY_PRIVATE = 0 };
+    #endif
+
     static inline int flag_read(int *flag)
     {
         return __atomic_load_n(flag, __ATOMIC_ACQUIRE);
@@ -73,6 +79,7 @@ cdef extern from *:
     """
     enum:
         FREE_THREADED
+        ONLY_PRIVATE
     int flag_read(int *flag)
     void flag_write(int *flag, int value)
 
@@ -91,6 +98,8 @@ cdef enum:
 UNSTORED = STATE_UNSTORED
 STORED = STATE_STORED
 ENDED = STATE_ENDED
+
+PRIVATE_HOME = bool(ONLY_PRIVATE)   # Store() is memory of one process, never shared with a child
 
 KEEP = SESSILE_KEEP                 # timeouts: as it is stored
 DEFAULT = SESSILE_DEFAULT           # timeouts: the store's
@@ -180,6 +189,11 @@ def error_of(int status, *, handle=None, double timeout=0.0, room=(0, 0, 0, 0), 
         )
     if status == SESSILE_BUSY or status == SESSILE_WOULD_BLOCK:
         return Busy(timeout=timeout)
+    if status == SESSILE_DETACHED and path is None and PRIVATE_HOME:
+        return AttachError(
+            "the table is memory of the process that made it, and this one was forked from that: what it inherited is a "
+            "copy that no log-out reaches. Make a Store() in each process, after the fork", path=None,
+        )
     if status == SESSILE_DETACHED:
         return AttachError(f"this process has no access to {where}: {refused}", path=path)
     if status == SESSILE_PROCESSES:

@@ -57,6 +57,7 @@ def changed(path: Path, data: bytes) -> Iterator[None]:
         path.write_bytes(kept)
 
 
+@pytest.mark.slow
 def test_per_04_every_bit_of_an_image_counts(stores: Stores, directory: Directory) -> None:
     """PER-04: each single bit, each shorter length, anything appended: the whole file is refused."""
     generation = images_in(directory.names())[-1]
@@ -74,6 +75,7 @@ def test_per_04_every_bit_of_an_image_counts(stores: Stores, directory: Director
             read_whole(directory, generation)
 
 
+@pytest.mark.slow
 def test_per_09_every_bit_of_a_journal_counts(stores: Stores, directory: Directory) -> None:
     """PER-09: each single bit and each shorter length is refused, or changes nothing that it says."""
     path = stores.segments()[-1]

@@ -158,6 +158,7 @@ def test_fixation_an_id_from_before_the_log_in(workers: Any) -> None:
 # ---- prediction and brute force ----
 
 
+@pytest.mark.shared_home
 def test_prediction(serving: Serve, private_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SID-01, SID-04: workers that were forked with all their state never give an id twice, and no part of an
     id tells anything of another one."""
