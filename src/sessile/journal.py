@@ -28,6 +28,7 @@ from sessile.snapshot import ImageKey, Sealer
 
 __all__ = [
     "Batch",
+    "EndsKey",
     "Journal",
     "LoginFrame",
     "Replay",
@@ -40,8 +41,7 @@ __all__ = [
 ]
 
 MAJOR, MINOR = 1, 0
-ENCRYPTED = 1
-KNOWN_FEATURES = ENCRYPTED
+ENCRYPTED, ENDS = 1, 2  # incompatible features; ENDS: only ends are in it, and its key is good for nothing else
 
 SEGMENT = struct.Struct("<8sHHIQ16sQI4x")  # and a checksum of four bytes, and four of zero
 SEGMENT_SIZE = 64
@@ -147,6 +147,24 @@ class Replay:
 # ---- appending ----
 
 
+@dataclass(frozen=True, slots=True)
+class EndsKey:
+    """Authenticates segments that hold ends of sessions only.
+
+    Attributes:
+        number: names the secret that it was derived from.
+        secret: 32 bytes.
+    """
+
+    number: int
+    secret: bytes = field(repr=False)
+
+    @classmethod
+    def of(cls, key: ImageKey) -> EndsKey:
+        """Derive it."""
+        return cls(key.number, key.ends)
+
+
 class Batch:
     """Frames that one sync makes durable."""
 
@@ -162,18 +180,23 @@ class Batch:
 class _Segment:
     """A file that one process appends batches to."""
 
-    def __init__(self, directory: Directory, key: ImageKey, generation: int, encrypt: bool, least: int) -> None:
+    def __init__(
+        self, directory: Directory, key: ImageKey | EndsKey, generation: int, encrypt: bool, least: int
+    ) -> None:
         nonce = os.urandom(16)
         self.generation = generation
         self.name = f"{_PREFIX}{generation:016x}-{nonce.hex()}{_SUFFIX}"
         self.size = max(SEGMENT_LEAST, SEGMENT_SIZE + least + (-least) % SECTOR)
-        self._key = key
         self._place = SEGMENT_SIZE
         self._count = 0
-        features = ENCRYPTED if encrypt else 0
+        self._sealer: Sealer | None = None
+        if isinstance(key, EndsKey):
+            features, self._secret = ENDS, key.secret
+        else:
+            features, self._secret = ENCRYPTED if encrypt else 0, key.journal
+            self._sealer = Sealer(key, nonce, directory.of(self.name)) if encrypt else None
         head = SEGMENT.pack(MAGIC, MAJOR, MINOR, features, generation, nonce, key.number, self.size)
         self._head = (head + CHECKSUM.pack(_table.checksum(head))).ljust(SEGMENT_SIZE, b"\0")
-        self._sealer = Sealer(key, nonce, directory.of(self.name)) if encrypt else None
         self._file: NewFile = directory.create(self.name)
         try:
             # Zeroes, really written: a file system may fill the disk between a reservation and its use.
@@ -199,7 +222,7 @@ class _Segment:
         empty = sum(not any(piece) for piece in _sectors(memoryview(frames)[behind:], 0, len(frames) - behind))
         head = BATCH.pack(BATCH_MAGIC, len(frames), self._count, count, empty)
         head += CHECKSUM.pack(_table.checksum(head))
-        mac = batch_mac(self._key, self._head, head, frames)
+        mac = batch_mac(self._secret, self._head, head, frames)
         data = memoryview(head + mac + frames)
         while data:
             written = pwrite(self._file.descriptor, data, place)
@@ -218,9 +241,9 @@ def batch_room(size: int) -> int:
     return BATCH_SIZE + size + 16 + _ALIGN
 
 
-def batch_mac(key: ImageKey, segment: bytes, head: bytes, frames: Any) -> bytes:
+def batch_mac(secret: bytes, segment: bytes, head: bytes, frames: Any) -> bytes:
     """Authenticates a batch, its place, and the segment that it is in."""
-    mac = hmac.new(key.journal, segment + head, "sha256")
+    mac = hmac.new(secret, segment + head, "sha256")
     mac.update(frames)
     return mac.digest()
 
@@ -229,10 +252,19 @@ class Journal:
     """Appends frames for all threads of one process.
 
     Args:
+        key: with an `EndsKey` only frames of `revoke` and `revoke_all` may be appended.
         generation: gives the generation that was published last.
+        encrypt: whether frames are sealed; not with an `EndsKey`.
     """
 
-    def __init__(self, directory: Directory, key: ImageKey, generation: Callable[[], int], encrypt: bool) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        key: ImageKey | EndsKey,
+        generation: Callable[[], int],
+        *,
+        encrypt: bool = False,
+    ) -> None:
         self._directory = directory
         self._key = key
         self._generation = generation
@@ -396,7 +428,7 @@ class _SegmentReader:
             or any(data[SEGMENT.size + CHECKSUM.size : SEGMENT_SIZE])
         ):
             raise self._damaged("its header")
-        if magic != MAGIC or major != MAJOR or features & ~KNOWN_FEATURES:
+        if magic != MAGIC or major != MAJOR or features not in (0, ENCRYPTED, ENDS):
             raise self._refuse(
                 f"is of version {major} with features {features:#x}, which this version of sessile does "
                 f"not know: "
@@ -411,16 +443,19 @@ class _SegmentReader:
             )
         if len(data) != size or named != generation:
             raise self._damaged("its size or its name")
-        sealer = Sealer(key, nonce, self._path) if features & ENCRYPTED else None
-        yield from self._batches(key, sealer)
+        sealer = Sealer(key, nonce, self._path) if features == ENCRYPTED else None
+        for kind, payload in self._batches(key.ends if features == ENDS else key.journal, sealer):
+            if features == ENDS and kind not in (KIND_REVOKE, KIND_REVOKE_ALL):
+                raise self._damaged("a frame")
+            yield kind, payload
 
-    def _batches(self, key: ImageKey, sealer: Sealer | None) -> Iterator[tuple[int, bytes]]:
+    def _batches(self, secret: bytes, sealer: Sealer | None) -> Iterator[tuple[int, bytes]]:
         data, place, expected = self._data, SEGMENT_SIZE, 0
         segment = bytes(data[:SEGMENT_SIZE])
         while place + BATCH_SIZE <= len(data):
-            frames = self._batch(key, segment, place, expected)
+            frames = self._batch(secret, segment, place, expected)
             if frames is None:
-                self._require_torn(key, segment, place, expected)
+                self._require_torn(secret, segment, place, expected)
                 return
             length = len(frames)
             plain = frames if sealer is None else sealer.open(expected, frames, segment, self._path)
@@ -428,7 +463,7 @@ class _SegmentReader:
             place += BATCH_SIZE + length + (-length) % _ALIGN
             expected += 1
 
-    def _batch(self, key: ImageKey, segment: bytes, place: int, expected: int) -> bytes | None:
+    def _batch(self, secret: bytes, segment: bytes, place: int, expected: int) -> bytes | None:
         """The frames of a valid batch at `place`; None: there is none."""
         data = self._data
         magic, length, number, _count, _empty = BATCH.unpack_from(data, place)
@@ -437,7 +472,7 @@ class _SegmentReader:
         frames = bytes(data[place + BATCH_SIZE : place + BATCH_SIZE + length])
         head = bytes(data[place : place + BATCH_HEAD])
         mac = bytes(data[place + BATCH_HEAD : place + BATCH_SIZE])
-        if not hmac.compare_digest(batch_mac(key, segment, head, frames), mac):
+        if not hmac.compare_digest(batch_mac(secret, segment, head, frames), mac):
             return None
         if number != expected:
             raise self._damaged(f"batch {expected} is missing")
@@ -446,7 +481,7 @@ class _SegmentReader:
             raise self._damaged(f"behind batch {expected}")
         return frames
 
-    def _require_torn(self, key: ImageKey, segment: bytes, place: int, expected: int) -> None:
+    def _require_torn(self, secret: bytes, segment: bytes, place: int, expected: int) -> None:
         """What is at `place` must be nothing, or a batch that a power cut tore: a sector of it was never
         written."""
         data = self._data
@@ -454,7 +489,7 @@ class _SegmentReader:
         if _is_zero(data[place:end]):
             return
         for later in range(place + _ALIGN, end - BATCH_SIZE + 1, _ALIGN):
-            if bytes(data[later : later + 4]) == BATCH_MAGIC and self._batch(key, segment, later, expected) is not None:
+            if bytes(data[later : later + 4]) == BATCH_MAGIC and self._batch(secret, segment, later, expected) is not None:
                 raise self._damaged(f"batch {expected} is not as it was written, and others follow")
         if _is_zero(data[place : min(end, place + SECTOR - place % SECTOR)]):
             return  # of its head nothing was written

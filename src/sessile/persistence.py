@@ -15,7 +15,6 @@ be mistaken for one whose log-outs are known.
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import fcntl
 import hmac
@@ -25,27 +24,16 @@ import struct
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sessile import _table
 from sessile.disk import Directory
+from sessile.ends import LOCK, Ends, Pass, leave_pass
 from sessile.errors import Busy, SnapshotError, StoreClosed
-from sessile.events import Event
-from sessile.journal import (
-    Batch,
-    Journal,
-    Replay,
-    generation_of,
-    login,
-    read_journal,
-    rekey,
-    revoke,
-    revoke_all,
-)
+from sessile.journal import Journal, Replay, generation_of, read_journal
 from sessile.snapshot import (
     NEWER,
     NOTE,
@@ -61,14 +49,12 @@ from sessile.snapshot import (
 )
 
 if TYPE_CHECKING:
-    from sessile.session import Session
     from sessile.store import Store
 
 __all__ = ["Persistence"]
 
 _logger = logging.getLogger("sessile")
 
-LOCK = "LOCK"
 FLOOR = "floor"
 _FLOOR = struct.Struct("<8sQQ")  # and a MAC of 32 bytes
 _FLOOR_MAGIC = b"SESSFLR1"
@@ -91,7 +77,7 @@ _Rules = tuple[bytes, bytes, bytes, bytes, bytes]
 _all: weakref.WeakSet[Persistence] = weakref.WeakSet()
 
 
-class Persistence:
+class Persistence(Ends):
     """Images and journal of one store.
 
     Args:
@@ -107,7 +93,7 @@ class Persistence:
     """
 
     def __init__(self, store: Store, path: str, interval: float, *, journals: bool, encrypt: bool) -> None:
-        self._store = weakref.ref(store)
+        super().__init__(store)
         self._interval = interval
         self._encrypt = encrypt
         self._keys = [ImageKey.of(keys.snapshot) for keys in store._keys]
@@ -115,18 +101,16 @@ class Persistence:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._opened_by = os.getpid()
-        self._local = threading.local()
         self._lock = -1
         self.directory = Directory(path)
-        self.journal: Journal | None = None
         if encrypt:
             Sealer(self._keys[0], b"", path)  # whether it can be had is to be known at once
         try:
             self._open(store)
             if journals:
-                self.journal = Journal(
-                    self.directory, self._keys[0], lambda: self._require_store()._generation()[0], encrypt
-                )
+                self.journal = Journal(self.directory, self._keys[0], self._published, encrypt=encrypt)
+            if store._path is not None:
+                leave_pass(store._path, Pass.of(self._keys[0], store._uuid(), path, journals))
         except BaseException:
             self._let_go()
             raise
@@ -413,12 +397,6 @@ class Persistence:
             if generation < kept:
                 self.directory.remove(image_name(generation))
 
-    def _tell_failure(self, store: Store, error: BaseException) -> None:
-        _logger.error("no snapshot was written to %s: %s", self.directory.path, error)
-        if store._on_event is not None:
-            facts = {"path": self.directory.path, "error": str(error)}
-            store._deliver(Event("snapshot_failed", None, None, facts, None, datetime.now(timezone.utc)))
-
     # ---- the thread ----
 
     def _start(self) -> None:
@@ -444,80 +422,6 @@ class Persistence:
                 self.write()
         except (SnapshotError, StoreClosed):
             pass  # told by `write`; the next tick tries again
-
-    # ---- the ends of sessions; called after each, outside every lock ----
-
-    def ended(self, handles: Iterable[int]) -> None:
-        """Sessions ended in memory; `settle` waits for the disk."""
-        for handle in handles:
-            self._append(revoke(handle))
-
-    def revoked_all(self, epoch: int) -> None:
-        """Everything before this epoch ended."""
-        self._append(revoke_all(epoch))
-        self.settle()
-
-    def logged_in(self, session: Session, former: str | None) -> None:
-        """A session logged in; `former`: the handle that it had before."""
-        if self.journal is None:
-            return
-        store = self._require_store()
-        buffer = bytearray(len(session._fields) + _table.OWNER_MAX + _table.DEVICE_MAX + (32 << 10))
-        epoch, records, length, _ = store._export_digest(session._digest[0], buffer)
-        record = bytes(buffer[:length]) if records == 1 else b""
-        self._append(login(int(former or "0", 16), epoch, record))
-        self.settle()
-
-    def rotated(self, session: Session, parent: bytes, how: int, nonce: bytes | None) -> None:
-        """A session has a new id."""
-        if self.journal is None:
-            return
-        digest, rotations = session._digest
-        handle = int(session.handle or "0", 16)
-        self._append(rekey(handle, rotations, how, session._issued_ms, parent, digest, nonce))
-        self.settle()
-
-    def _append(self, frame: bytes) -> None:
-        if self.journal is not None:
-            self._local.batch = self.journal.append(frame)
-
-    def settle(self) -> None:
-        """Wait until what this thread appended is durable; where an event loop runs, that is left to
-        `aflush`.
-
-        Raises:
-            SnapshotError: the disk refused it; an event tells it, too.
-        """
-        batch: Batch | None = getattr(self._local, "batch", None)
-        if batch is not None and not _has_loop():
-            self._local.batch = None
-            self._wait(batch)
-
-    def flush(self) -> None:
-        """Wait until everything is durable that any thread appended before.
-
-        Raises:
-            SnapshotError: as `settle`.
-        """
-        batch = None if self.journal is None else self.journal.pending()
-        self._local.batch = None
-        if batch is not None:
-            self._wait(batch)
-
-    async def aflush(self) -> None:
-        """The same, in another thread."""
-        if self.journal is not None and self.journal.pending() is not None:
-            await asyncio.get_running_loop().run_in_executor(None, self.flush)
-
-    def _wait(self, batch: Batch) -> None:
-        assert self.journal is not None
-        try:
-            self.journal.wait(batch)
-        except SnapshotError as error:
-            store = self._store()
-            if store is not None:
-                self._tell_failure(store, error)
-            raise
 
     # ---- the end ----
 
@@ -548,12 +452,6 @@ class Persistence:
             os.close(self._lock)
             self._lock = -1
         self.directory.close()
-
-    def _require_store(self) -> Store:
-        store = self._store()
-        if store is None or store._closed:
-            raise StoreClosed
-        return store
 
 
 def _run(reference: weakref.ref[Persistence], stop: threading.Event, interval: float) -> None:
@@ -622,11 +520,6 @@ def _processors() -> int:
 
 def _packed(handles: list[int]) -> bytes:
     return struct.pack(f"<{len(handles)}Q", *handles)
-
-
-def _has_loop() -> bool:
-    """Is this thread one that must not wait?"""
-    return asyncio._get_running_loop() is not None
 
 
 def _after_fork() -> None:

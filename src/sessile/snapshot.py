@@ -59,13 +59,14 @@ class ImageKey:
 
     Attributes:
         number: names the key in a file, and tells nothing about it.
-        image, journal: 32 bytes each; authenticate files.
+        image, journal, ends: 32 bytes each; authenticate images, journals, and journals of ends only.
         sealing: 32 bytes; the keys of encrypted files are derived from it.
     """
 
     number: int
     image: bytes = field(repr=False)
     journal: bytes = field(repr=False)
+    ends: bytes = field(repr=False)
     sealing: bytes = field(repr=False)
 
     @classmethod
@@ -75,6 +76,7 @@ class ImageKey:
             int.from_bytes(derive(snapshot, b"key number", 8), "little"),
             derive(snapshot, b"image"),
             derive(snapshot, b"journal"),
+            derive(snapshot, b"ends"),
             derive(snapshot, b"sealing"),
         )
 

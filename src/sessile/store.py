@@ -27,7 +27,7 @@ from sessile.session import Session
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from sessile.persistence import Persistence
+    from sessile.ends import Ends
 
 __all__ = ["SessionInfo", "Stats", "Store"]
 
@@ -142,7 +142,7 @@ class Store(Table):
             was changed, and the text says what to do.
     """
 
-    _persistence: Persistence | None = None
+    _persistence: Ends | None = None
 
     def __init__(
         self,
@@ -212,6 +212,13 @@ class Store(Table):
         self._warn_if_other(capacity, memory)
         if directory is not None:
             self._persist(directory, interval, durability, encrypt)
+        elif self._path is not None and self._generation()[0] != 0:
+            warnings.warn(
+                f"the table {self._path} has snapshots: pass snapshot_dir=, as its other processes do, or what ends here "
+                "comes back when the machine loses its power",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
     # ---- sessions; `load` is in Table ----
 
@@ -231,6 +238,8 @@ class Store(Table):
         absolute_timeout: float | timedelta | None = None,
     ) -> Session:
         """Store a new session, at once, under a new id. With an owner: logged in.
+
+        With `snapshot_dir` it survives a power cut once a snapshot was taken; who uses `Session.login`, at once.
 
         Args:
             data: its fields, copied.
@@ -413,7 +422,9 @@ class Store(Table):
         """
         if self._closed:
             raise StoreClosed
-        if self._persistence is None:
+        from sessile.persistence import Persistence
+
+        if not isinstance(self._persistence, Persistence):
             raise SnapshotError("this store has no snapshot_dir: pass one", path=self._path or "")
         return self._persistence.write()
 
@@ -568,6 +579,9 @@ class Store(Table):
 def attach_for_upkeep(path: str | os.PathLike[str], *, busy_timeout: float = 1.0) -> Store:
     """Attach to a table that is there, without its secret: lists, revocations, figures, checks, sweeps.
 
+    Where the application journals the ends of sessions, revocations are durable when they return, too
+    (sessile.ends).
+
     No id can be looked up or made through it. Deadlines are taken as they are stored: the timeouts of the
     application's processes are not known here.
 
@@ -575,6 +589,8 @@ def attach_for_upkeep(path: str | os.PathLike[str], *, busy_timeout: float = 1.0
         ValueError: `path` is no name and no path.
         AttachError: there is no such table, or it cannot be attached; the text says why and what to do.
     """
+    from sessile.ends import Upkeep
+
     store: Store = Store.__new__(Store)
     longest = _table.TIMEOUT_MAX_MS
     store._busy_timeout = busy_timeout
@@ -594,8 +610,9 @@ def attach_for_upkeep(path: str | os.PathLike[str], *, busy_timeout: float = 1.0
         keys=[],
         policy=(longest, longest, longest, longest, 0, _table.FIELDS_MAX),
         busy_timeout=busy_timeout,
-        reporting=False,
+        reporting=True,
     )
+    store._persistence = Upkeep(store, store._path)
     return store
 
 

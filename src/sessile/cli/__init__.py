@@ -10,7 +10,8 @@ It attaches to a running table without its secret, by the name or the path that 
 `Store`, and must run as the same user. Nothing that it prints is an id.
 
 Exit status: 0 done; 1 `check` found something, or `revoke` found nobody; 2 wrong usage; 3 there is no such
-table; 4 the table cannot be attached (of another user, of another format, damaged); 5 it was busy.
+table; 4 the table cannot be attached (of another user, of another format, damaged); 5 it was busy; 6 sessions
+ended, but the journal of the application's snapshots could not be told.
 """
 
 from sessile.cli.arguments import parse

@@ -15,7 +15,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         prog="python -m sessile",
         description="Look after a table of sessions in use. Needs no secret; runs as the user who owns it.",
         epilog="Exit status: 0 done; 1 check found something, or revoke found nobody; 2 usage; "
-        "3 no such table; 4 it cannot be attached; 5 busy.",
+        "3 no such table; 4 it cannot be attached; 5 busy; 6 ended, but not durable.",
     )
     parser.add_argument("--version", action="version", version=f"sessile {sessile.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

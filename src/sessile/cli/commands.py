@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from itertools import chain
 
-from sessile.errors import AttachError, Busy
+from sessile.errors import AttachError, Busy, SnapshotError
 from sessile.store import SessionInfo, Stats, Store, attach_for_upkeep, table_path
 
-DONE, FOUND, NO_TABLE, NOT_ATTACHED, TABLE_BUSY = 0, 1, 3, 4, 5
+DONE, FOUND, NO_TABLE, NOT_ATTACHED, TABLE_BUSY, NOT_DURABLE = 0, 1, 3, 4, 5, 6
 
 _CLEAR_LINES = "\x1b[{count}F\x1b[J"
 
@@ -32,6 +32,8 @@ def run(arguments: argparse.Namespace) -> int:
         return _fail(str(error), 2)
     except AttachError as error:
         return _fail(str(error), NOT_ATTACHED)
+    except SnapshotError as error:
+        return _fail(str(error), NOT_DURABLE)
     except Busy as error:
         return _fail(str(error), TABLE_BUSY)
     except BrokenPipeError:
