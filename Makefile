@@ -20,7 +20,7 @@ JOBS := $(shell getconf _NPROCESSORS_ONLN)
 export SESSILE_WERROR := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-fast test-private test-sanitized check-c crash lint bench bench-smoke wheel sdist-check \
+.PHONY: help demo test test-fast test-private test-sanitized check-c crash lint bench bench-gate bench-smoke wheel sdist-check \
 	free-threaded test-free-threaded clean
 
 ## help            this list
@@ -69,6 +69,10 @@ lint: $(BUILT)
 bench: $(BUILT) $(MEASURED)
 	$(if $(FREE_THREADED),$(MAKE) --no-print-directory .venv-python3.13t/.built PYTHON=$(FREE_THREADED) GROUP=free-threaded)
 	$(RUN) -m benchmarks $(if $(QUICK),--quick) $(NAME)
+
+## bench-gate      instruction counts against the committed baseline, 3 %; RENEW=1 makes them the baseline
+bench-gate: build/symbols/.built
+	$(RUN) -m benchmarks.instructions $(if $(RENEW),--renew)
 
 ## bench-smoke     each benchmark once and small
 bench-smoke: $(BUILT)
@@ -129,7 +133,8 @@ $(MEASURED): $(READY)
 
 build/private/.built: export SESSILE_PRIVATE_HOME := 1
 build/sanitized/.built: export SESSILE_SANITIZE := address,undefined
-build/private/.built build/sanitized/.built: $(BUILT) $(wildcard src/sessile/*.py src/sessile/*/*.py)
+build/symbols/.built: export SESSILE_SYMBOLS := 1
+build/private/.built build/sanitized/.built build/symbols/.built: $(BUILT) $(wildcard src/sessile/*.py src/sessile/*/*.py)
 	rm -rf $(@D)
 	$(RUN) setup.py -q build --build-base $(@D) --build-lib $(@D)/lib
 	@touch $@

@@ -67,7 +67,7 @@ class BuildExtensions(build_ext):
         def compile_file(source, options):
             if os.path.normpath(source).startswith("csrc" + os.sep):
                 options = {**options, "extra_postargs": [*options["extra_postargs"], *WARNINGS]}
-            elif not SYMBOLS:
+            else:
                 # Two thirds of the code are Cython's, most of that error paths: a small wheel.
                 size = ["-Os", "-fno-asynchronous-unwind-tables"]
                 options = {**options, "extra_postargs": [*options["extra_postargs"], *size]}
