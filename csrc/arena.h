@@ -92,6 +92,7 @@ struct arena_header {
     _Alignas(64) _Atomic uint64_t generation;     /* of the image published last (persist.c); 0: none */
     _Atomic uint64_t complete;                    /* of the image that is complete on disk */
     _Atomic int64_t complete_ms;
+    _Atomic uint32_t lost;                        /* 1: it was told that the file of this table has no name any more */
 };
 _Static_assert(sizeof(struct arena_header) <= ARENA_HEADER_SIZE, "the header fits its page");
 

@@ -184,6 +184,13 @@ bool home_is_named(const char *path, const struct home_file *file)
            (uint64_t)facts.st_ino == file->identity.inode;
 }
 
+bool home_is_lost(const struct home *home)
+{
+    struct stat facts;
+    return fstat(home->descriptor, &facts) == 0 && (uint64_t)facts.st_dev == home->identity.device &&
+           (uint64_t)facts.st_ino == home->identity.inode && facts.st_nlink == 0;
+}
+
 void home_forget(const char *path, const struct home_file *file)
 {
     if (home_is_named(path, file))

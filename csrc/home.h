@@ -22,6 +22,8 @@ SESSILE_CHECKED enum sessile_status home_name(const char *path, const struct hom
                                               struct sessile_problem *problem);
 /* Is the file still the one that the path names? */
 bool home_is_named(const char *path, const struct home_file *file);
+/* Has the file lost its last name? Asked of the file: the path may be out of reach, after a chroot or a change of user. */
+bool home_is_lost(const struct home *home);
 /* Takes the name away, if it still names this file. */
 void home_forget(const char *path, const struct home_file *file);
 uint64_t home_size(const struct home_file *file);

@@ -548,6 +548,11 @@ void sessile_close(struct sessile *table)
     free(table);
 }
 
+bool sessile_file_lost(struct sessile *table)
+{
+    return home_is_lost(&table->arena.home) && atomic_exchange(&table->arena.header->lost, 1) == 0;
+}
+
 void sessile_set_policy(struct sessile *table, const struct sessile_policy *policy)
 {
     table->policy = *policy;

@@ -116,6 +116,9 @@ SESSILE_API SESSILE_CHECKED enum sessile_status sessile_open(const struct sessil
                                                              struct sessile_problem *problem);
 /* Gives up this process's part. A table without a path is gone with its last process. NULL is allowed. */
 SESSILE_API void sessile_close(struct sessile *table);
+/* For a table with a path: whether its file has no name any more, and this is the first call in any process to find that.
+ * Who is attached goes on with it; who opens the path from then on has another table. One system call. */
+SESSILE_API bool sessile_file_lost(struct sessile *table);
 SESSILE_API void sessile_set_policy(struct sessile *table, const struct sessile_policy *policy);
 SESSILE_API struct sessile_problem sessile_problem(const struct sessile *table);
 

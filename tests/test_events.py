@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -330,3 +331,91 @@ def test_the_recorder_names_kinds(watched: sessile.Store, recorder: EventRecorde
     assert recorder.kinds == ["created", "ended(destroyed)"]
     assert len(recorder.take()) == 2
     assert recorder.kinds == []
+
+
+# ---- the file of a table ----
+
+
+def lose_by_removal(path: Path) -> None:
+    path.unlink()
+
+
+def lose_by_replacement(path: Path) -> None:
+    other = path.with_name("other")
+    other.write_bytes(b"")
+    other.replace(path)
+
+
+LOOKS = {
+    "create": lambda store, session: store.create({"b": 1}),
+    "login": lambda store, session: session.login("alice"),
+    "rotate": lambda store, session: session.rotate(),
+    "sweep": lambda store, session: store.sweep(),
+}
+
+
+@pytest.fixture
+def named(
+    make_store: MakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorder: EventRecorder
+) -> tuple[Path, sessile.Store]:
+    """A store with a path, which looks for its file at each occasion, and not once in a second."""
+    monkeypatch.setattr("sessile.store._LOOK_SECONDS", 0.0)
+    tmp_path.chmod(0o700)
+    path = tmp_path / "table"
+    return path, make_store(path=path, on_event=recorder)
+
+
+@pytest.mark.parametrize("lose", [lose_by_removal, lose_by_replacement])
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_file_that_is_lost_is_told_once(
+    named: tuple[Path, sessile.Store],
+    recorder: EventRecorder,
+    caplog: pytest.LogCaptureFixture,
+    look: str,
+    lose: Callable[[Path], None],
+) -> None:
+    """DET-01: who starts from then on has another table, and nothing else would say so. The one in use goes on."""
+    path, store = named
+    session = store.create({"a": 1})
+    recorder.take()
+    lose(path)
+    LOOKS[look](store, session)
+    lost = [event for event in recorder.take() if event.kind == "table_lost"]
+    assert [(event.handle, event.owner, event.reason, event.data) for event in lost] == [
+        (None, None, None, {"path": os.fspath(path)})
+    ]
+    assert [record.levelname for record in caplog.records if "was removed or replaced" in record.message] == ["ERROR"]
+    for again in LOOKS.values():
+        again(store, session)
+    assert "table_lost" not in recorder.kinds
+    assert store.load(session.id) is not None
+
+
+def test_a_file_that_is_lost_is_told_by_one_process(
+    named: tuple[Path, sessile.Store], recorder: EventRecorder, in_child: Callable[..., Any]
+) -> None:
+    path, store = named
+
+    def look() -> list[str]:
+        recorder.take()
+        store.sweep()
+        return recorder.kinds
+
+    assert look() + in_child(look) == []
+    path.unlink()
+    assert in_child(look) + look() + in_child(look) == ["table_lost"]
+
+
+def test_a_file_that_is_out_of_sight_is_not_lost(named: tuple[Path, sessile.Store], recorder: EventRecorder) -> None:
+    """After a change of user or of the root directory the path leads nowhere, and the table is as it was."""
+    path, store = named
+    path.parent.rename(path.parent.with_name("elsewhere"))
+    store.create()
+    store.sweep()
+    assert recorder.kinds == ["created"]
+
+
+def test_a_table_without_a_path_cannot_lose_its_file(watched: sessile.Store, recorder: EventRecorder) -> None:
+    watched.create()
+    watched.sweep()
+    assert recorder.kinds == ["created"]

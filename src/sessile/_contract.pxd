@@ -184,6 +184,7 @@ cdef extern from "sessile.h" nogil:
     sessile_problem c_problem "sessile_problem"(const sessile *)
     sessile_facts c_facts "sessile_facts"(const sessile *)
     bint sessile_digest(const sessile *, unsigned, const char *, size_t, uint8_t *)
+    bint sessile_file_lost(sessile *)
     int64_t sessile_now(const sessile *)
     void sessile_advance(sessile *, int64_t)
     sessile_status sessile_load(sessile *, const sessile_call *, const char *, size_t, unsigned, sessile_session *,

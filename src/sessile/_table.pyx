@@ -1534,6 +1534,11 @@ cdef class Table:
         facts = c_facts(self.table)
         return facts.capacity, facts.memory, facts.shards, bool(facts.created_here)
 
+    def _file_lost(self):
+        """Whether the file of this table, which has a path, was removed or replaced, and nobody was told so yet."""
+        self.require_open()
+        return sessile_file_lost(self.table)
+
     def _now(self):
         """Milliseconds of the table's clock."""
         self.require_open()

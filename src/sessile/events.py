@@ -42,12 +42,15 @@ class Event:
         kind: what happened. `ended`: a session ended, see `reason`. `retired_id`: an id was presented that a
             rotation had retired; `reason` is "late" (moments ago, or of an anonymous session) or "theft" (that
             session was ended). `recovered`: a part of the table was repaired after the death of a process.
-            `quarantined`: a damaged record was taken out.
+            `quarantined`: a damaged record was taken out. `store_full`: a session was refused for want of
+            room. `snapshot_failed`: no snapshot or journal could be written. `table_lost`: the file of the
+            table was removed or replaced: processes that have it go on with it, and share nothing with those
+            that start later; found by a creation, a log-in, a rotation or a sweep.
         handle: of the session, 16 hexadecimal digits; None where no single session is concerned or it is
             unknown.
         owner: of the session; None for an anonymous one, and where it is not known.
         data: the last fields of a session that ended, decoded anew at each reading; None where they are not
-            known, and for other kinds.
+            known, and for most other kinds. `snapshot_failed`: "path" and "error"; `table_lost`: "path".
         reason: why, for `ended` and `retired_id`.
         at: when, by the wall clock, aware, UTC.
     """

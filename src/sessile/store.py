@@ -36,6 +36,7 @@ _logger = logging.getLogger("sessile")
 _SWEEP_BUDGET = 1024
 _EXPIRY = frozenset(number for number, reason in _table.REASONS.items() if reason in ("idle", "absolute"))
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_LOOK_SECONDS = 1.0  # how often it is looked whether the file of the table still has its name
 _DRIFT_MS = 50  # the wall clock may differ by this much from what is shown, so that a time does not flicker
 _is_name = re.compile(r"[A-Za-z0-9._-]{1,200}").fullmatch
 _is_handle = re.compile(r"[0-9a-f]{16}").fullmatch
@@ -187,6 +188,7 @@ class Store(Table):
         self._max_session_size = policy[5]
         self._on_event = on_event
         self._wall_ms = 0
+        self._look_at = 0.0
         self._advanced_ms = 0
         self._path = None if path is None else _table_path(path)
         self._name = None if path is None else os.fspath(path)
@@ -388,9 +390,10 @@ class Store(Table):
             ValueError: `budget` is below 1.
             Busy, StoreClosed: as `load`.
         """
-        return self._sweep(
-            _SWEEP_BUDGET if budget is None else options.count("budget", budget, most=2**63 - 1)
-        )
+        most = _SWEEP_BUDGET if budget is None else options.count("budget", budget, most=2**63 - 1)
+        if self._path is not None:
+            self._look_for_file()
+        return self._sweep(most)
 
     def check(self, repair: bool = False) -> list[str]:
         """Check every invariant of the table, one lock at a time; return a line for each that is broken: []
@@ -504,6 +507,8 @@ class Store(Table):
     # ---- events ----
 
     def _tell(self, kind: EventKind, session: Session) -> None:
+        if self._path is not None:
+            self._look_for_file()
         if self._on_event is not None:
             now = self._datetime(self._now())
             self._deliver(Event(kind, session.handle, session.owner, None, None, now))
@@ -530,6 +535,24 @@ class Store(Table):
                 self._deliver(Event("recovered", None, None, None, None, self._datetime(self._now())))
             for _ in range(quarantined):
                 self._deliver(Event("quarantined", None, None, None, None, self._datetime(self._now())))
+
+    def _look_for_file(self) -> None:
+        """Tell, once on the host, that the file of the table was removed or replaced: from then on processes that
+        start have another table than those that go on with this one."""
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + _LOOK_SECONDS
+        if not self._file_lost():
+            return
+        _logger.error(
+            "the file %s of the table was removed or replaced: processes that use it go on with it, and those that "
+            "start from now on share nothing with them. Restart all of them",
+            self._path,
+        )
+        if self._on_event is not None:
+            at = self._datetime(self._now())
+            self._deliver(Event("table_lost", None, None, {"path": self._path}, None, at))
 
     def _refused_full(self, handle: str | None) -> None:
         if self._on_event is not None:
@@ -597,6 +620,7 @@ def attach_for_upkeep(path: str | os.PathLike[str], *, busy_timeout: float = 1.0
     store._max_session_size = _table.FIELDS_MAX
     store._on_event = None
     store._wall_ms = store._advanced_ms = 0
+    store._look_at = 0.0
     store._path = _table_path(path)
     store._name = os.fspath(path)
     store._keys = ()
