@@ -723,12 +723,12 @@ def test_a_full_store_is_answered_with_503(
 def test_a_busy_store_is_answered_with_503(
     make_site: MakeSite, watched: sessile.Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def busy(self: sessile.Session, **options: Any) -> bool:
+    def busy(self: sessile.Session) -> bool:
         raise sessile.Busy(timeout=1.0)
 
     site = make_site(count)
     site.browse()
-    monkeypatch.setattr(sessile.Session, "save", busy)
+    monkeypatch.setattr(sessile.Session, "_save_at_once", busy)
     reply = site.browse()
     assert (reply.status, reply["Retry-After"], reply.error) == (503, "1", None)
     assert b"done" not in reply.body

@@ -88,6 +88,8 @@ class SessionMiddleware:
             passive=passive,
             owner_field=owner_field,
         )
+        self._exchange = _Exchange.of(self._manager)
+        self._exchange.varies_with = self._manager.carrier.names.request.encode("latin-1")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         manager = self._manager
@@ -95,27 +97,23 @@ class SessionMiddleware:
         if kind not in ("http", "websocket") or (_KEY in scope and manager.serves(scope[_KEY])):
             await self._app(scope, receive, send)
             return
-        method = scope["method"] if kind == "http" else ""
-        scheme = scope.get("scheme") or ("http" if kind == "http" else "ws")
-        headers = scope["headers"]
-        prefix = "http.response" if kind == "http" else _websocket_prefix(scope)
-        if method not in SAFE_METHODS and self._refuses(scope, method, headers, scheme):
-            await _reply(send, prefix, FORBIDDEN, _encoded(FORBIDDEN), _POLICY_VIOLATION)
-            return
-        exchange = _Exchange()
-        exchange.manager = manager
-        exchange.carrier = manager.carrier
-        exchange.source = headers
+        exchange = self._exchange()
+        exchange.source = headers = scope["headers"]
         exchange.server_send = send
-        exchange.prefix = prefix
-        exchange.answer = None
         session_type = RequestSession
+        scheme = scope.get("scheme") or ("http" if kind == "http" else "ws")
+        method = scope["method"] if kind == "http" else ""
+        if method != "GET":
+            if kind == "websocket":
+                exchange.prefix = _websocket_prefix(scope)
+            if method not in SAFE_METHODS and self._refuses(scope, method, headers, scheme):
+                await _reply(send, exchange.prefix, FORBIDDEN, _encoded(FORBIDDEN), _POLICY_VIOLATION)
+                return
+            exchange.is_head = method == "HEAD"
         if scheme != "https" and not manager.is_tls_in_front:
             session_type = manager.examine_transport(exchange, scheme, _field(headers, b"host"))
         if manager.passive is not None:
             exchange.is_passive = manager.passive(scope)
-        if method == "HEAD":
-            exchange.is_head = True
         exchange.session = scope["session"] = scope[_KEY] = manager.new_session(session_type, exchange)
         try:
             await self._app(scope, receive, exchange.send)
@@ -137,9 +135,10 @@ class SessionMiddleware:
 class _Exchange(Exchange):
     """The `send` that the application gets."""
 
+    varies_with: bytes  # the name of the request's field with the id
     server_send: Send
-    prefix: str | None  # of the messages of an answer
-    answer: Answer | None  # sent in place of the application's response
+    prefix: str | None = "http.response"  # of the messages of an answer; None: to a handshake there can be none
+    answer: Answer | None = None  # sent in place of the application's response
 
     def _credentials(self) -> bytes | None:
         assert self.carrier is not None
@@ -147,25 +146,28 @@ class _Exchange(Exchange):
 
     def send(self, message: Message) -> Awaitable[None]:
         """The application's `send(message)`."""
-        if self.answer is not None:
-            return _nothing()
-        if message["type"] in _STARTS and not self.is_sent:
+        if self.is_sent or self.answer is not None:
+            return self.server_send(message) if self.answer is None else _nothing()
+        if message["type"] in _STARTS:
             if not self.session._untouched:
-                return self._start(message)
+                self.answer = self.settle(message.get("status", 101))
+                return self._start_durably(message) if self.manager.has_journal else self._start(message)
             self.is_sent = True
         return self.server_send(message)
 
-    async def _start(self, message: Message) -> None:
+    def _start(self, message: Message) -> Awaitable[None]:
         """Let the headers go, with what the session adds."""
-        self.answer = answer = self.settle(message.get("status", 101))
-        if self.manager.has_journal:
-            await self.manager.store.aflush()
+        answer = self.answer
         headers = self._decorated(message.get("headers", ()) if answer is None else _encoded(answer))
         self.is_sent = True
         if answer is None:
-            await self.server_send({**message, "headers": headers})
-        else:
-            await self._reply(answer, headers)
+            return self.server_send({**message, "headers": headers})
+        return self._reply(answer, headers)
+
+    async def _start_durably(self, message: Message) -> None:
+        """The same, once what ended is on disk."""
+        await self.manager.store.aflush()
+        await self._start(message)
 
     async def abort(self, error: BaseException) -> None:
         """An exception ends the request; what `login` and the like did stays done: their cookie goes out."""
@@ -184,9 +186,9 @@ class _Exchange(Exchange):
         await _reply(self.server_send, self.prefix, answer, headers, _TRY_AGAIN_LATER, self.is_head)
 
     def _decorated(self, headers: Headers) -> list[tuple[bytes, bytes]]:
-        names, value = self.manager.carrier.names, self.set_cookie()
-        cookie = None if value is None else (names.scope_response, value.encode("latin-1"))
-        return self.decorate(headers, _OCTETS, names.request.encode("latin-1"), cookie)
+        value = self.set_cookie()
+        cookie = None if value is None else (self.manager.carrier.names.scope_response, value.encode("latin-1"))
+        return self.decorate(headers, _OCTETS, self.varies_with, cookie)
 
 
 async def _reply(
@@ -214,8 +216,13 @@ def _encoded(answer: Answer) -> Headers:
 
 
 def _joined(headers: Headers, name: bytes, separator: bytes) -> bytes | None:
-    values = [value for key, value in headers if key == name]
-    return separator.join(values) if values else None
+    found = None
+    for key, value in headers:
+        if key == name:
+            if found is not None:
+                return separator.join([value for key, value in headers if key == name])
+            found = value
+    return found
 
 
 def _field(headers: Headers, name: bytes) -> str | None:

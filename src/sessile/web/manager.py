@@ -371,9 +371,10 @@ class Exchange:
     """One request and its response, as far as they concern the session. Adapters extend it.
 
     It has no `__init__`: calling one would cost as much as all else that is done for a request which does not
-    touch its session. The adapter sets the first three attributes, then `session` by `Manager.new_session`,
-    and the others where they differ from what they are here. Session and exchange refer to each other until
-    `finish`; for an untouched session the adapter may `del exchange.session` in its place.
+    touch its session. The adapter sets the first three attributes (the first two once for all its requests,
+    with `of`), then `session` by `Manager.new_session`, and the others where they differ from what they are
+    here. Session and exchange refer to each other until `finish`; for an untouched session the adapter may
+    `del exchange.session` in its place.
 
     Attributes:
         manager: of the middleware.
@@ -402,6 +403,11 @@ class Exchange:
     _presented: str | None = None  # the id that the client presented, if there is such a session
     _is_owned = False  # that session had an owner when it was looked up
 
+    @classmethod
+    def of(cls, manager: Manager) -> type[Self]:
+        """The type of the exchanges of one middleware, which knows its `manager` and `carrier` already."""
+        return type(cls.__name__, (cls,), {"manager": manager, "carrier": manager.carrier})
+
     def _credentials(self) -> str | bytes | None:
         """The value of the request's field with the id; several of them joined as the carrier says."""
         raise NotImplementedError
@@ -415,7 +421,7 @@ class Exchange:
             return
         found = self.carrier.find(self._credentials())
         store = self.manager.store
-        if isinstance(found, str):
+        if type(found) is str:
             if store._load_into(session, found, not self.is_passive):
                 self._presented = found
                 self._is_owned = session.owner is not None
@@ -446,13 +452,15 @@ class Exchange:
         Raises:
             AttachError, StoreClosed: there is no table to save it in.
         """
-        session = self.session
+        session, manager = self.session, self.manager
         if status >= 500:
             self.is_failed = True
         if self.is_failed or session._state == _table.ENDED:
             return None
         try:
-            session.save()
+            # Nearly always nothing was written, or nobody else wrote; `save` would find out the same way.
+            if manager.owner_field is not None or session._save_at_once() is None:
+                session.save()
         except SessionGone:
             self._drop_late_save(session)
         except (Busy, StoreFull) as error:
@@ -462,7 +470,8 @@ class Exchange:
             _logger.error("a session cannot be saved, the answer is 500: %s", error, exc_info=True)
             return self._fail(FAILED)
         else:
-            self._renew_if_due(session)
+            if manager.is_due(session):
+                self._renew(session)
         return None
 
     def set_cookie(self) -> str | None:
@@ -503,6 +512,10 @@ class Exchange:
         result: list[tuple[AnyStr, AnyStr]] = []
         varies = said = False
         for name, value in headers:
+            length = len(name)
+            if length != 4 and length != 13:  # neither Vary nor Cache-Control
+                result.append((name, value))
+                continue
             lowered = name.lower()
             if lowered == spelling.vary:
                 if not varies and not _names(value, (spelling.any, field.lower()), spelling.comma):
@@ -527,13 +540,13 @@ class Exchange:
         """At the very end of the request: save what was changed since the headers went out. Never raises."""
         if self._is_finished:
             return
-        self._is_finished = self.is_sent = True
         session = self.session
-        del self.session  # they refer to each other
+        self.close()
         if self.is_failed or session._untouched or session._state == _table.ENDED:
             return
         try:
-            session.save()
+            if self.manager.owner_field is not None or session._save_at_once() is None:
+                session.save()
         except SessionGone:
             self._drop_late_save(session)
         except HeadersSent as error:
@@ -541,10 +554,15 @@ class Exchange:
         except Exception:
             _logger.exception("a session could not be saved at the end of its request")
 
+    def close(self) -> None:
+        """In the place of `finish`, where nothing can have been changed since the headers went out."""
+        self._is_finished = self.is_sent = True
+        del self.session  # they refer to each other
+
     # ---- parts of these ----
 
-    def _renew_if_due(self, session: RequestSession) -> None:
-        if self.is_passive or not self._may_renew or not self.manager.is_due(session):
+    def _renew(self, session: RequestSession) -> None:
+        if self.is_passive or not self._may_renew:
             return
         try:
             session._renew()

@@ -87,8 +87,11 @@ class SessionMiddleware:
             passive=passive,
             owner_field=owner_field,
         )
+        self._exchange = _Exchange.of(self._manager)
+        self._exchange.varies_with = self._manager.carrier.names.request
         self._field = self._manager.carrier.names.environ
         self._further_key = environ_key
+        self._has_more = passive is not None or environ_key is not None
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         manager = self._manager
@@ -96,26 +99,24 @@ class SessionMiddleware:
             return self._app(environ, start_response)
         if not manager.is_shared:
             manager.require_shared(environ["wsgi.multiprocess"])
-        method, scheme = environ["REQUEST_METHOD"], environ["wsgi.url_scheme"]
-        if method not in SAFE_METHODS and self._refuses(environ, method, scheme):
-            start_response(FORBIDDEN.status_line, FORBIDDEN.headers())
-            return [FORBIDDEN.text]
-        exchange = _Exchange()
-        exchange.manager = manager
-        exchange.carrier = manager.carrier
+        exchange = self._exchange()
         exchange.source = environ.get(self._field)
         exchange.start_response = start_response
-        exchange.held = None
         session_type = RequestSession
+        method, scheme = environ["REQUEST_METHOD"], environ["wsgi.url_scheme"]
+        if method != "GET":
+            if method not in SAFE_METHODS and self._refuses(environ, method, scheme):
+                start_response(FORBIDDEN.status_line, FORBIDDEN.headers())
+                return [FORBIDDEN.text]
+            exchange.is_head = method == "HEAD"
         if scheme != "https" and not manager.is_tls_in_front:
             session_type = manager.examine_transport(exchange, scheme, environ.get("HTTP_HOST"))
-        if manager.passive is not None:
-            exchange.is_passive = manager.passive(environ)
-        if method == "HEAD":
-            exchange.is_head = True
         exchange.session = environ[_KEY] = session = manager.new_session(session_type, exchange)
-        if self._further_key is not None:
-            environ[self._further_key] = session
+        if self._has_more:
+            if manager.passive is not None:
+                exchange.is_passive = manager.passive(environ)
+            if self._further_key is not None:
+                environ[self._further_key] = session
         try:
             body = self._app(environ, exchange.start)
         except BaseException:
@@ -124,15 +125,15 @@ class SessionMiddleware:
                 raise
             return answer
         kind = type(body)
-        if kind is not list and kind is not tuple and kind is not environ.get("wsgi.file_wrapper"):
-            return _Body(exchange, body)
-        # No code of the application runs any more; and a server knows these by their type.
-        if session._untouched and exchange.held:
-            exchange.is_sent = True
-            del exchange.session
-            start_response(*exchange.held)
-            return body
-        return exchange.complete(body)
+        if kind is list or kind is tuple or kind is environ.get("wsgi.file_wrapper"):
+            # No code of the application runs any more; and a server knows these by their type.
+            if session._untouched and exchange.held:
+                exchange.is_sent = True
+                del exchange.session
+                start_response(*exchange.held)
+                return body
+            return exchange.complete(body)
+        return _Body(exchange, body)
 
     def _refuses(self, environ: WSGIEnvironment, method: str, scheme: str) -> bool:
         site, origin, host = map(environ.get, ("HTTP_SEC_FETCH_SITE", "HTTP_ORIGIN", "HTTP_HOST"))
@@ -142,8 +143,9 @@ class SessionMiddleware:
 class _Exchange(Exchange):
     """The `start_response` and `write` that the application gets, and what they hold back."""
 
+    varies_with: str  # the name of the request's field with the id
     start_response: StartResponse
-    held: Any  # the arguments that the application gave to `start`, a tuple; None: it did not yet
+    held: Any = None  # the arguments that the application gave to `start`, a tuple; None: it did not yet
     _write: Callable[[bytes], object]  # the server's, once the headers have gone
     _answer: Answer | None = None  # sent in place of the application's response
 
@@ -159,10 +161,10 @@ class _Exchange(Exchange):
             elif len(held) < 3 or held[2] is None:
                 raise AssertionError("start_response was called twice, the second time without exc_info")
         self.held = held
-        return self.write
+        return self
 
-    def write(self, data: bytes) -> None:
-        """The application's `write`, which `start_response` gives."""
+    def __call__(self, data: bytes) -> None:
+        """The application's `write(data)`, which `start_response` gives."""
         self.send()
         if self._answer is None:
             self._write(data)
@@ -189,7 +191,11 @@ class _Exchange(Exchange):
     def complete(self, body: Iterable[bytes]) -> Iterable[bytes]:
         """The whole body is there."""
         try:
-            self.send()
+            if self.is_sent:
+                self.finish()
+            else:
+                self.send()
+                self.close()  # nothing was changed since
         finally:
             self.finish()
         return self.replacement() or body
@@ -217,9 +223,9 @@ class _Exchange(Exchange):
         return body
 
     def _decorated(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
-        names, value = self.manager.carrier.names, self.set_cookie()
-        cookie = None if value is None else (names.response, value)
-        return self.decorate(headers, _TEXT, names.request, cookie)
+        value = self.set_cookie()
+        cookie = None if value is None else (self.manager.carrier.names.response, value)
+        return self.decorate(headers, _TEXT, self.varies_with, cookie)
 
 
 class _Body:
