@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #define SMALL_TABLE (64ull << 20)
 #define LARGEST_CLASS 16384u
@@ -312,20 +313,89 @@ bool arena_place(const struct arena *arena, uint32_t holder, uint32_t slot, stru
     return offset % step == 0 && place->number < page.slots && arena_within(arena, slot, page.size);
 }
 
-bool arena_next_page(const struct arena *arena, uint32_t holder, uint32_t *unit, struct arena_page *page)
+/* Heads by holder, ascending. What is lent or returned later counts pool_seq up, and whoever holds the holder's lock sees it. */
+struct arena_order {
+    uint32_t pool_seq;
+    uint32_t *heads;                      /* behind `first` */
+    uint32_t first[];                     /* of each holder its first in `heads`; one more: the end */
+};
+
+/* The next head of any holder from *unit on, and *unit behind it. */
+static bool next_head(const struct arena *arena, uint32_t end, uint32_t *unit, uint32_t *holder, struct arena_page *page)
 {
-    uint32_t end = frontier(arena);
     while (*unit < end) {
-        uint32_t found;
-        if (!read_head(arena, *unit, &found, page) || page->units > end - *unit) {
-            *unit += 1;
-            continue;
-        }
-        *unit += page->units;
-        if (found == holder)
+        if (read_head(arena, *unit, holder, page) && page->units <= end - *unit) {
+            *unit += page->units;
             return true;
+        }
+        *unit += 1;
     }
     return false;
+}
+
+static bool next_in_order(const struct arena *arena, uint32_t holder, uint32_t *unit, struct arena_page *page)
+{
+    const struct arena_order *order = arena->order;
+    uint32_t low = order->first[holder], end = order->first[holder + 1], high = end, found;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (order->heads[middle] < *unit)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    for (; low < end; low++)
+        if (read_head(arena, order->heads[low], &found, page) && found == holder) {
+            *unit = page->unit + page->units;
+            return true;
+        }
+    return false;
+}
+
+bool arena_next_page(const struct arena *arena, uint32_t holder, uint32_t *unit, struct arena_page *page)
+{
+    uint32_t found, end = frontier(arena);
+    if (arena->order && arena->order->pool_seq == atomic_load(&arena->header->pool_seq))
+        return next_in_order(arena, holder, unit, page);
+    while (next_head(arena, end, unit, &found, page))
+        if (found == holder)
+            return true;
+    return false;
+}
+
+/* Counts heads by holder, then places them. Two walks may differ where others lend meanwhile: what is too many is left out. */
+static void fill_order(const struct arena *arena, struct arena_order *order, uint32_t holders, uint32_t most)
+{
+    uint32_t found, end = frontier(arena), *first = order->first;
+    struct arena_page page;
+    for (uint32_t unit = 0; next_head(arena, end, &unit, &found, &page);)
+        first[found + 1]++;
+    for (uint32_t holder = 0; holder < holders; holder++)
+        first[holder + 1] += first[holder];
+    for (uint32_t unit = 0; next_head(arena, end, &unit, &found, &page);)
+        if (first[found] < most)
+            order->heads[first[found]++] = page.unit;
+    for (uint32_t holder = holders; holder > 0; holder--)
+        first[holder] = first[holder - 1];
+    first[0] = 0;
+}
+
+void arena_order_pages(struct arena *arena)
+{
+    uint32_t holders = 2 * arena->geometry.shards, most = arena->geometry.units;
+    struct arena_order *order = calloc(1, sizeof *order + ((size_t)holders + 1 + most) * sizeof *order->first);
+    if (!order)
+        return;
+    order->pool_seq = atomic_load(&arena->header->pool_seq);
+    order->heads = order->first + holders + 1;
+    fill_order(arena, order, holders, most);
+    arena->order = order;
+}
+
+void arena_forget_order(struct arena *arena)
+{
+    free(arena->order);
+    arena->order = NULL;
 }
 
 /* ---- the lists of a holder ---- */

@@ -121,6 +121,7 @@ struct arena {
     } home;
     struct process process;
     struct lock_watch watch;              /* told after each slice of a wait for any lock of the table */
+    struct arena_order *order;            /* private; NULL but while all holders are recovered one after the other */
 };
 
 enum arena_answer {
@@ -197,6 +198,11 @@ void arena_relist(struct arena *arena, struct page_lists *lists, uint32_t unit);
 
 /* Walks the pages of a holder by the directory: start with *unit = 0; false at the end. Each call answers one head. */
 bool arena_next_page(const struct arena *arena, uint32_t holder, uint32_t *unit, struct arena_page *page);
+/* From here to arena_forget_order() that walk is as long as the holder has pages, not as the directory: for who visits all
+ * holders, in a process of which no other thread uses the table yet. Takes effect where there is memory for it, and as long as
+ * no page is lent or returned. */
+void arena_order_pages(struct arena *arena);
+void arena_forget_order(struct arena *arena);
 
 /* Recovery, holder's lock: forgets the lists, then, page by page, slot by slot, is told which are taken. */
 void arena_rebuild_begin(struct arena *arena, struct page_lists *lists);

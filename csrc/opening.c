@@ -64,18 +64,27 @@ static void waited(void *context, uint32_t word)
         process_reap(&arena->process, lock_owner_slot(word));
 }
 
-/* With nobody else attached: repairs whatever the dead left, so that the first requests need not. */
-static void settle(struct sessile *table)
+/* Did somebody die inside a lock or a write? To be asked before join(), which may itself take over from the dead. */
+static bool is_unclean(const struct sessile *table)
 {
-    struct arena *arena = &table->arena;
-    struct arena_header *header = arena->header;
+    const struct arena *arena = &table->arena;
+    const struct arena_header *header = arena->header;
     bool unclean = atomic_load(&header->pool_lock.word) != 0 || atomic_load(&header->pool_seq) & 1;
     for (uint32_t number = 0; !unclean && number < arena->geometry.shards; number++)
         unclean = atomic_load(&shard_at(table, number)->lock.word) != 0 || atomic_load(&shard_at(table, number)->seq) & 1 ||
                   atomic_load(&stripe_at(table, number)->lock.word) != 0 || atomic_load(&stripe_at(table, number)->seq) & 1;
-    if (!unclean || process_count(&arena->process) != 1)
+    return unclean;
+}
+
+/* After an unclean end, with nobody else attached: everything is checked and made anew, so that the first requests need
+ * not. What a living process holds a lock of for a moment looks the same, but then it is attached. */
+static void settle(struct sessile *table)
+{
+    struct arena *arena = &table->arena;
+    if (process_count(&arena->process) != 1)
         return;
     struct sessile_call call = {.wait_ms = 1000};
+    arena_order_pages(arena);
     for (uint32_t number = 0; number < arena->geometry.shards; number++) {
         struct hold hold;
         struct stripe_hold stripe;
@@ -88,6 +97,7 @@ static void settle(struct sessile *table)
             owner_leave(&stripe);
         }
     }
+    arena_forget_order(arena);
     shard_recount(table);
 }
 
@@ -429,13 +439,14 @@ static enum sessile_status attach_file(struct sessile *table, const struct sessi
         status = map(table, file, problem);
     if (status == SESSILE_OK)
         status = check_keys(table);
+    bool unclean = status == SESSILE_OK && is_unclean(table);
     if (status == SESSILE_OK) {
         owner_key(table);
         status = join(table, problem);
     }
     if (status == SESSILE_OK && !home_is_named(options->path, file))
         return SESSILE_CHANGED;
-    if (status == SESSILE_OK)
+    if (status == SESSILE_OK && unclean)
         settle(table);
     return status;
 }

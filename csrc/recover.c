@@ -10,7 +10,7 @@
 struct recovery {
     struct hold hold;
     uint32_t slot_size;
-    uint32_t quarantined;
+    uint32_t quarantined, sessions, anonymous;
 };
 
 /* Ends a slot that is not to be LIVE. */
@@ -106,8 +106,8 @@ static bool adopt(void *context, uint32_t slot)
     atomic_store_explicit(&record->prev, 0, memory_order_relaxed);
     shard_file(hold, slot, record);
     if (record_kind(record->terms) != RECORD_RETIRED) {
-        atomic_fetch_add(&hold->shard->sessions, 1);
-        atomic_fetch_add(&hold->shard->anonymous, record_is_owned(record) ? 0 : 1);
+        recovery->sessions++;
+        recovery->anonymous += !record_is_owned(record);
     } else if (!shard_is_dead_retired(record)) {
         hold->shard->forwarding++;
     }
@@ -124,7 +124,7 @@ void shard_recover(struct sessile *table, uint32_t number)
     shard_seq_begin(shard);
     atomic_store(&arena->header->recount_due, 1);
     shard_view_index(&recovery.hold);
-    shard_clear_derived(&recovery.hold);
+    shard_clear_derived(&recovery.hold, shard->entries);
     for (uint32_t unit = 0; arena_next_page(arena, number, &unit, &page);) {
         recovery.slot_size = page.size;
         for (uint32_t i = 0; i < page.slots; i++)
@@ -133,6 +133,8 @@ void shard_recover(struct sessile *table, uint32_t number)
     arena_rebuild_begin(arena, &shard->lists);
     for (uint32_t unit = 0; arena_next_page(arena, number, &unit, &page);)
         arena_rebuild_page(arena, &shard->lists, &page, adopt, &recovery);
+    atomic_store(&shard->sessions, recovery.sessions);
+    atomic_store(&shard->anonymous, recovery.anonymous);
     shard->lsn++;
     atomic_fetch_add(&arena->header->recoveries, 1);
     atomic_fetch_add(&arena->header->quarantined, recovery.quarantined);

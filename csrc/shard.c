@@ -248,13 +248,15 @@ void shard_wipe(struct record *record, uint32_t size)
 }
 
 /* Empties the derived state: what follows is filled from the records. */
-void shard_clear_derived(struct hold *hold)
+void shard_clear_derived(struct hold *hold, uint32_t entries)
 {
     struct shard *shard = hold->shard;
-    struct index whole = {hold->index.entries, hold->table->arena.geometry.index_entries,
-                          hold->table->arena.geometry.index_entries};
-    index_clear(&whole);
-    shard->active = INDEX_FIRST < whole.most ? INDEX_FIRST : whole.most;
+    struct index *index = &hold->index;
+    index->active = INDEX_FIRST < index->most ? INDEX_FIRST : index->most;
+    while (entries > 0 && index_should_grow(index, entries - 1))
+        index->active *= 2;
+    index_clear(index);    /* what lies beyond is emptied when the index grows */
+    shard->active = index->active;
     shard->entries = 0;
     shard->retired = shard->retired_head = shard->retired_tail = shard->forwarding = 0;
     atomic_store(&shard->sessions, 0);
@@ -263,7 +265,6 @@ void shard_clear_derived(struct hold *hold)
     shard->next_fire = WHEEL_NEVER;
     for (unsigned kind = 0; kind < WHEEL_COUNT; kind++)
         wheel_clear(&shard->wheels[kind]);
-    shard_view_index(hold);
 }
 
 /* After revoke_all: kills every commit word first, then wipes, empties what is derived, returns the pages; the epoch is
@@ -289,7 +290,7 @@ static void reset(struct hold *hold, uint32_t epoch)
         arena_rebuild_page(arena, &shard->lists, &page, NULL, NULL);
         arena_return_page(arena, &shard->lists, page.unit);
     }
-    shard_clear_derived(hold);
+    shard_clear_derived(hold, 0);
     atomic_fetch_sub(&arena->header->sessions, sessions);
     atomic_fetch_sub(&arena->header->anonymous, anonymous);
     shard->revoked += (uint64_t)sessions;

@@ -167,7 +167,7 @@ bool shard_evacuate(struct hold *hold, enum arena_pool pool);
 bool shard_evacuate_page(struct hold *hold, uint32_t unit);
 
 /* Parts that recovery is made of (recover.c). */
-void shard_clear_derived(struct hold *hold);
+void shard_clear_derived(struct hold *hold, uint32_t entries);    /* of which the index will soon have so many: a hint */
 void shard_file(struct hold *hold, uint32_t slot, struct record *record);
 bool shard_is_dead_retired(const struct record *record);
 void shard_wipe(struct record *record, uint32_t size);
