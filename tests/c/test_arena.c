@@ -68,7 +68,7 @@ static enum arena_answer take(uint32_t holder, enum arena_pool pool, uint32_t si
     do
         answer = small ? arena_take_small(arena, lists_of(holder), holder, size, purpose, &slot)
                        : arena_take(arena, lists_of(holder), holder, pool, size, purpose, &slot);
-    while (answer == ARENA_NEED_RESERVE && arena_reserve(arena) == 0);
+    while (answer == ARENA_NEED_RESERVE && arena_reserve(arena, false) == 0);
     if (answer != ARENA_OK)
         return answer;
     CHECK(arena_place(arena, holder, slot, &place) && (small || (place.size >= size && place.pool == pool)));
@@ -301,9 +301,9 @@ static void memory_is_reserved_before_it_is_used_a2(void)
         CHECK(atomic_load(&arena->header->frontier) == end);
         CHECK(!arena_within(arena, arena->geometry.first_slot, (uint64_t)end * arena->geometry.unit_size + 1));
         CHECK(arena_within(arena, arena->geometry.first_slot, (uint64_t)end * arena->geometry.unit_size));
-        CHECK(arena_reserve(arena) == 0);
+        CHECK(arena_reserve(arena, false) == 0);
     }
-    CHECK(atomic_load(&arena->header->frontier) == arena->geometry.units && arena_reserve(arena) == 0);
+    CHECK(atomic_load(&arena->header->frontier) == arena->geometry.units && arena_reserve(arena, false) == 0);
     CHECK(!arena_within(arena, arena->geometry.first_slot, UINT64_MAX) && !arena_within(arena, 0, 1));
     CHECK(!arena_within(arena, arena->geometry.end_slot, 1) && !arena_within(arena, arena->geometry.first_slot - 1, 1));
     CHECK(!arena_record(arena, UINT32_MAX) && !arena_record(arena, 0));
