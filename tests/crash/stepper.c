@@ -269,7 +269,7 @@ static const struct size {
     const char *name;
     unsigned variants, seeds, attach_every, work_every, beside_every, resumes;
     double seconds;
-} sizes[] = {{"short", 1, 1, 8, 4, 16, 1, 0}, {"ci", 1, 1, 4, 2, 8, 2, 20}, {"full", 10000, 1, 2, 1, 1, 12, 0}};
+} sizes[] = {{"short", 1, 1, 8, 4, 16, 1, 0}, {"ci", 1, 1, 4, 2, 8, 2, 20}, {"full", 10000, 1, 2, 1, 4, 2, 0}};
 
 static bool set_size(struct settings *settings, const char *name)
 {
