@@ -20,7 +20,7 @@ JOBS := $(shell getconf _NPROCESSORS_ONLN)
 export SESSILE_WERROR := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-fast test-private test-sanitized check-c crash lint bench bench-gate bench-smoke wheel sdist-check \
+.PHONY: help demo test test-fast test-private test-sanitized django-suites check-c crash lint bench bench-gate bench-smoke wheel sdist-check \
 	free-threaded test-free-threaded clean
 
 ## help            this list
@@ -42,6 +42,10 @@ test-fast: $(BUILT)
 ## test-private    the suite on the private home: memory of one process, never shared
 test-private: build/private/.built
 	PYTHONPATH=$(CURDIR)/build/private/lib $(RUN) -m pytest -m "not slow and not packaging and not shared_home"
+
+## django-suites   Django's own suites with our engine, then with our middleware too; pip downloads them (about 2 minutes)
+django-suites: $(BUILT)
+	$(RUN) tests/web/django/suites.py
 
 ## test-sanitized  the suite with the C code under the address and undefined-behaviour sanitizers, but for valgrind's
 test-sanitized: build/sanitized/.built

@@ -332,8 +332,8 @@ _TAKEN_HEADERS: Final = frozenset((
 # fmt: on
 
 
-def insecure_development(cookie: Cookie) -> Cookie:
-    """Give the stand-in for a cookie on plain http: name `id`, without Secure (COK-02).
+def insecure_development(cookie: Cookie, name: str = "id") -> Cookie:
+    """Give the stand-in for a cookie on plain http: under this name, without Secure (COK-02).
 
     For the middleware's `insecure_dev=True` alone, which warns and serves loopback hosts only. What browsers
     tie to Secure or what a loopback host cannot have is left out: the prefix, Partitioned, SameSite=None
@@ -341,7 +341,7 @@ def insecure_development(cookie: Cookie) -> Cookie:
     """
     made = object.__new__(Cookie)
     values = {
-        "name": "id",
+        "name": name,
         "samesite": "Lax" if cookie.samesite == "None" else cookie.samesite,
         "persistent": cookie.persistent,
         "partitioned": False,

@@ -1,0 +1,525 @@
+"""The session engine: Django's `SessionBase` over a `sessile.Session`.
+
+What Django's engines do with a key, a dict and two calls, get and set, is done here with the record that was
+loaded:
+
+* `load` copies the record out and decodes it into `_session_cache`, the dict that the application changes.
+* `save` encodes that dict, compares it with what was loaded, and merges what differs into what is stored by
+  then: parallel requests keep each other's keys (CON-03). It never brings back what ended meanwhile (CON-02):
+  that is UpdateError.
+* `cycle_key` is one rotation: at no instant are there two sessions or none (LIF-06).
+* `_auth_user_id`, where `contrib.auth` keeps the user, is the session's owner. Setting it in a stored session
+  is a log-in at once, so that `session_key` is the final one when `user_logged_in` is sent; what else changes
+  it is noticed by `save`.
+
+A key is an id, or for whoever gives one himself any other text of eight characters or more.
+
+Nothing here waits for input or output, so the asynchronous methods are direct calls. (Where there is a journal,
+they await the disk.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+from django.conf import settings
+from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
+from django.utils.module_loading import import_string
+
+from sessile import _table
+from sessile.codec import decode_fields, encode_fields, merge_fields, split_fields
+from sessile.errors import SessionGone
+from sessile.session import Session
+from sessile.store import Store
+from sessile.web.django import fallback
+from sessile.web.django.tables import get_store
+from sessile.web.django.values import plain
+
+if TYPE_CHECKING:
+    from sessile.web.manager import Exchange
+
+__all__ = ["OWNER_FIELD", "SessionStore"]
+
+OWNER_FIELD: Final = "_auth_user_id"
+_EXPIRY_FIELD: Final = "_session_expiry"
+_COOKIE_AGE: Final = settings.SESSION_COOKIE_AGE  # what the store's timeouts were made of
+_LEAST_KEY: Final = 8  # characters, as SessionBase has it
+_LEAST_MS: Final = 10
+_is_id: Final = re.compile(r"[A-Za-z0-9_-]{32}").fullmatch
+
+
+class SessionStore(SessionBase):
+    """A session of Django in sessile's table; all of `SessionBase`, with its asynchronous methods.
+
+    Differences that can be seen:
+
+    * A change to one key does not undo changes that others made to other keys.
+    * The session ends SESSION_COOKIE_AGE after its last use, not after its last change; reading it is a use.
+    * Values may also be datetime, date, time, timedelta, Decimal, UUID, set, frozenset and bytes. SESSION_SERIALIZER
+      is not used for what is stored.
+    """
+
+    accessed = False
+    modified = False
+    _key: str | None = None
+    _record: Session | None = None
+    _record_key: str | None = None  # the key that the record goes with
+    _record_id: str | None = None  # the id that the record had then
+    _exchange: Exchange | None = None  # of the request; then key and record are the exchange's
+    _reissue = False  # whether the cookie's lifetime may have changed
+
+    def __init__(self, session_key: str | None = None) -> None:
+        if session_key and len(session_key) >= _LEAST_KEY:
+            self._key = session_key
+
+    @cached_property
+    def serializer(self) -> Any:
+        """What SESSION_SERIALIZER names, for `encode` and `decode` of SessionBase."""
+        return import_string(settings.SESSION_SERIALIZER)
+
+    # ---- the key ----
+
+    def _get_session_key(self) -> str | None:
+        if self._exchange is not None:
+            return self._exchange.session.id
+        return self._key
+
+    def _set_session_key(self, value: str | None) -> None:
+        if self._exchange is not None:
+            if value == self._exchange.session.id or not value:
+                return
+            self._exchange = None
+        self._key = value if value and len(value) >= _LEAST_KEY else None
+
+    session_key = property(_get_session_key)
+    _session_key = property(_get_session_key, _set_session_key)
+
+    @property
+    def stored(self) -> Session | None:
+        """The `sessile.Session` behind it, to keep or to look at: `get_store().revoke(owner, keep=…)`,
+        `stored.fresh(300)`. None: it is not stored. Not for writing: what is written belongs in this one."""
+        if self.session_key is None:
+            return None
+        self._get_session()
+        return self._current()
+
+    def _current(self) -> Session | None:
+        """The record that goes with the key, loaded if need be; None: there is none."""
+        if self._exchange is not None:
+            record: Session = self._exchange.session
+            return record if record._state == _table.STORED else None
+        if self._record is not None and self._record_key == self._key:
+            return self._record
+        return self._load_record()
+
+    def _load_record(self) -> Session | None:
+        key = self._key
+        if key is None:
+            return None
+        record = get_store().load(_id_of(key))
+        self._bind(record, key)
+        return record
+
+    def _bind(self, record: Session | None, key: str | None) -> None:
+        """Let the key stand for this record."""
+        self._record = record
+        self._record_id = None if record is None else record.id
+        self._record_key = key
+
+    def _follow_id(self, record: Session) -> None:
+        """After an operation that may have given the session another id."""
+        if self._exchange is None and record.id != self._record_id:
+            self._key = record.id
+            self._bind(record, record.id)
+
+    def is_empty(self) -> bool:
+        """Whether there is neither a key nor anything in the session."""
+        return not self._get_session_key() and not self.__dict__.get("_session_cache")
+
+    def _get_new_session_key(self) -> str:
+        return _table.new_id()
+
+    async def _aget_new_session_key(self) -> str:
+        return _table.new_id()
+
+    # ---- reading ----
+
+    def load(self) -> dict[str, Any]:
+        """The fields as they are stored; of an unknown or expired key {}, and the key is dropped (SID-06)."""
+        record = self._load_current()
+        if record is None and self._exchange is None and self._key is not None:
+            record = self._carried(fallback.carry_over(get_store(), self._key, self))
+        return self._loaded(record)
+
+    async def aload(self) -> dict[str, Any]:
+        """As `load`."""
+        record = self._load_current()
+        if record is None and self._exchange is None and self._key is not None:
+            record = self._carried(await fallback.acarry_over(get_store(), self._key, self))
+        return self._loaded(record)
+
+    def _load_current(self) -> Session | None:
+        exchange = self._exchange
+        if exchange is None:
+            return self._load_record()
+        record: Session = exchange.session
+        return record if record._state == _table.STORED else None
+
+    def _carried(self, record: Session | None) -> Session | None:
+        """Go on with a session that the engine before had; its client is to be given the new key."""
+        if record is not None:
+            self._key = record.id
+            self._bind(record, record.id)
+            self.modified = True
+        return record
+
+    def _loaded(self, record: Session | None) -> dict[str, Any]:
+        if record is None:
+            self._session_key = None
+            return {}
+        return decode_fields(record._fields)
+
+    def exists(self, session_key: str | None) -> bool:
+        """Whether there is a session with this key; no use of it."""
+        return bool(session_key) and get_store().load(_id_of(str(session_key)), touch=False) is not None
+
+    async def aexists(self, session_key: str | None) -> bool:
+        """As `exists`."""
+        return self.exists(session_key)
+
+    # ---- writing ----
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._session[name] = value
+        self.modified = True
+        if name == OWNER_FIELD:
+            self._log_in_if_stored()
+
+    async def aset(self, key: str, value: Any) -> None:
+        """As `session[key] = value`."""
+        (await self._aget_session())[key] = value
+        self.modified = True
+        if key == OWNER_FIELD:
+            self._log_in_if_stored()
+
+    def _log_in_if_stored(self) -> None:
+        record = self._current()
+        if record is None:
+            return
+        data = plain(self._session)
+        owner = _owner_of(data)
+        if owner is not None and owner != record.owner:
+            try:
+                self._log_in(record, owner, data)
+            except SessionGone:
+                pass  # `save` says so, when all that belongs to the log-in is there
+
+    def create(self) -> None:
+        """Store a new session, with what there is of fields, under a new key.
+
+        Raises:
+            TypeError, ValueError, StoreFull, Busy: as `sessile.Session.save`.
+        """
+        if self._exchange is not None:
+            record: Session = self._exchange.session
+            record.logout()
+        self._make(None)
+        self.modified = True
+
+    async def acreate(self) -> None:
+        """As `create`."""
+        self.create()
+        await self._settled()
+
+    def save(self, must_create: bool = False) -> None:
+        """Store what was changed, merged with what others changed meanwhile.
+
+        Args:
+            must_create: store a new session under the key that there is, or a new one.
+
+        Raises:
+            CreateError: `must_create`, and the key is in use.
+            UpdateError: the session ended meanwhile: it is not brought back.
+            TypeError, ValueError: a value cannot be stored; the text has its path.
+            StoreFull, Busy, StoreClosed: as `sessile.Session.save`.
+        """
+        if must_create:
+            self._get_session(no_load=True)
+            self._make(self.session_key)
+            return
+        given = self.session_key
+        data = self._get_session()
+        if given is None:
+            self.create()
+            return
+        record = self._current()
+        if record is None:
+            raise UpdateError
+        try:
+            self._update(record, data)
+        except SessionGone:
+            raise UpdateError from None
+
+    async def asave(self, must_create: bool = False) -> None:
+        """As `save`."""
+        await self._aget_session(no_load=must_create)
+        self.save(must_create)
+        await self._settled()
+
+    def _make(self, key: str | None) -> None:
+        """Store a new session; None: under a new key."""
+        data = plain(self._get_session(no_load=True))
+        exchange = self._exchange
+        if exchange is not None:
+            exchange._require_headers("save")
+            if exchange.session._state == _table.STORED:
+                raise CreateError
+        record: Session = get_store()._blank() if exchange is None else exchange.session
+        timeouts = self._timeouts(data, None)
+        if timeouts is None:  # it has expired already
+            self._key = key or _table.new_id()
+            self._bind(None, None)
+            return
+        if key is None or exchange is not None:
+            record._store_new(encode_fields(data), _owner_of(data), None, *timeouts)
+            key = record.id
+        elif not self._store_as(record, _id_of(key), data, timeouts):
+            raise CreateError
+        self._key = key
+        self._reissue = True
+        self._bind(record, key)
+
+    def _store_as(self, record: Session, id: str, data: dict[str, Any], timeouts: tuple[int, int]) -> bool:
+        """Store a new session under an id that was given; False: it is in use."""
+        fields = encode_fields(data)
+        store: Store = record._store
+        store._require_size(fields)
+        if not record._create(id, _owner_of(data), None, fields, *timeouts):
+            return False
+        store._tell("created", record)
+        if record.owner is not None:
+            store._tell("login", record)
+        return True
+
+    def _carry_over(self, id: str, data: dict[str, Any]) -> Session | None:
+        """What `fallback` calls: store fields of the former engine under this id; None: it is in use, or they have
+        expired already."""
+        data = plain(data)
+        record: Session = get_store()._blank()
+        timeouts = self._timeouts(data, None)
+        if timeouts is None or not self._store_as(record, id, data, timeouts):
+            return None
+        return record
+
+    def _update(self, record: Session, data: dict[str, Any]) -> bool:
+        """Bring the record in line with the fields; whether anything was written.
+
+        Raises:
+            SessionGone: it ended.
+        """
+        data = plain(data)
+        fields = encode_fields(data)
+        stored = record._fields
+        owner = _owner_of(data)
+        if owner != record.owner:
+            if owner is None:
+                self._log_out(record)
+            else:
+                self._log_in(record, owner, data)
+            return True
+        if fields == stored:
+            return self._renew(record)
+        new, old = split_fields(fields), split_fields(stored)
+        changed = {name: value for name, value in new.items() if old.get(name) != value}
+        gone = [name for name in old if name not in new]
+        if not changed and not gone:
+            return self._renew(record)
+        timeouts = (_table.KEEP, _table.KEEP)
+        if _EXPIRY_FIELD in changed or _EXPIRY_FIELD in gone:
+            self._reissue = True
+            wanted = self._timeouts(data, record)
+            if wanted is None:  # it has expired already
+                record.destroy()
+                self._bind(None, None)
+                return True
+            timeouts = wanted
+        _merge(record, changed, gone, timeouts)
+        self._follow_id(record)
+        return True
+
+    def _renew(self, record: Session) -> bool:
+        """Nothing to write: only the idle deadline moves on, if the session is still there."""
+        if record._reread(touch=record._touches) is None:
+            record._forget(ended=True)
+            raise SessionGone(handle=record.handle)
+        return False
+
+    def _log_in(self, record: Session, owner: str, data: dict[str, Any]) -> None:
+        """Make the user that the fields name the session's owner: under a new id, with all fields."""
+        for name in record:
+            if name not in data:
+                del record[name]
+        for name, value in data.items():
+            record[name] = value
+        idle, absolute = self._timeouts(data, None) or (_LEAST_MS, _LEAST_MS)
+        record.login(
+            owner,
+            keep=True,
+            idle_timeout=idle / 1000 if idle > 0 else None,
+            absolute_timeout=absolute / 1000 if absolute > 0 else None,
+        )
+        record._discard(hidden=False)
+        self._reissue = True
+        self._follow_id(record)
+
+    def _log_out(self, record: Session) -> None:
+        """The user has gone from the fields: what is left goes on in a new, anonymous session."""
+        record.logout()
+        self._make(None)
+
+    def delete(self, session_key: str | None = None) -> None:
+        """End the session with this key, or this one: when this returns, nobody can load it (LIF-11)."""
+        if session_key is not None and session_key != self.session_key:
+            record = get_store().load(_id_of(session_key), touch=False)
+        elif self._exchange is not None:
+            record = self._exchange.session
+        else:
+            record = self._current()
+            self._bind(None, None)
+        if record is not None:
+            record.logout()
+
+    async def adelete(self, session_key: str | None = None) -> None:
+        """As `delete`."""
+        self.delete(session_key)
+        await self._settled()
+
+    def cycle_key(self) -> None:
+        """Give the session a new key, in one step; the old one is dead when this returns (LIF-06).
+
+        A session that ended meanwhile is not brought back: a new, empty one takes its place.
+        """
+        self._get_session()
+        self._cycle()
+
+    async def acycle_key(self) -> None:
+        """As `cycle_key`."""
+        await self._aget_session()
+        self._cycle()
+        await self._settled()
+
+    def _cycle(self) -> None:
+        record = self._current()
+        if record is None:
+            self.create()
+            return
+        try:
+            record.rotate()
+        except SessionGone:
+            record.logout()
+            self._session_cache: dict[str, Any] = {}
+            self.create()
+            return
+        self._follow_id(record)
+        self.modified = True
+
+    @classmethod
+    def clear_expired(cls) -> None:
+        """Free the memory of expired sessions now; each write frees some of it anyway (LIF-03)."""
+        store = get_store()
+        while store.sweep():
+            pass
+
+    @classmethod
+    async def aclear_expired(cls) -> None:
+        """As `clear_expired`."""
+        cls.clear_expired()
+
+    async def _settled(self) -> None:
+        """Wait until the end of a session is on disk, where there is a journal."""
+        store = get_store()
+        if store._persistence is not None:
+            await store.aflush()
+
+    # ---- deadlines ----
+
+    def _timeouts(self, data: dict[str, Any], record: Session | None) -> tuple[int, int] | None:
+        """Idle and absolute timeout in milliseconds that `set_expiry` asked for; None: it has expired already.
+
+        Args:
+            data: the fields.
+            record: the one that is to get them; None: a new one.
+        """
+        expiry = data.get(_EXPIRY_FIELD)
+        age: float = self.get_expiry_age(expiry=expiry) if expiry else self.get_session_cookie_age()
+        if not expiry and age == _COOKIE_AGE:
+            return _table.DEFAULT, _table.DEFAULT
+        if age <= 0:
+            return None
+        idle = _within(age)
+        if not isinstance(expiry, (str, datetime)):
+            return idle, _table.DEFAULT
+        if record is None:
+            return idle, idle
+        created, authenticated, _, _ = record._times
+        return idle, _within(age + (record._store._now() - (authenticated or created)) / 1000)
+
+    # ---- for the middleware ----
+
+    def _attach(self, exchange: Exchange) -> None:
+        """Be the session of a request: key and record are the exchange's, looked up at the first use."""
+        self._exchange = exchange
+
+    def _save_for_response(self, record: Session) -> bool:
+        """What the exchange calls in the place of `Session.save`.
+
+        Raises:
+            SessionGone, TypeError, ValueError, StoreFull, Busy: as `Session.save`.
+        """
+        data = self.__dict__.get("_session_cache")
+        if data is None or record._state == _table.ENDED:
+            return False
+        if record._state == _table.UNSTORED:
+            if data:
+                self._make(None)
+            return bool(data)
+        return self._update(record, data)
+
+
+def _id_of(key: str) -> str:
+    """The id that a key stands for: itself, or for any other text one that is made from it."""
+    if _is_id(key):
+        return key
+    return _table.id_of(hashlib.sha256(b"sessile key\0" + key.encode("utf-8", "surrogatepass")).digest()[:24])
+
+
+def _owner_of(data: dict[str, Any]) -> str | None:
+    user = data.get(OWNER_FIELD)
+    return str(user) if type(user) is int else user
+
+
+def _within(seconds: float) -> int:
+    """Milliseconds, within what a table can keep."""
+    return max(_LEAST_MS, min(int(seconds * 1000), _table.TIMEOUT_MAX_MS))
+
+
+def _merge(record: Session, changed: dict[str, bytes], gone: list[str], timeouts: tuple[int, int]) -> None:
+    """Put changes into what is stored by now. An emptied session stays, as Django has it.
+
+    Raises:
+        SessionGone: it ended.
+        Busy: others kept changing it.
+    """
+    at: Any = record
+    patience = None
+    while True:
+        fields = merge_fields(at._fields, changed, gone)
+        record._store._require_size(fields)
+        if record._update(at, fields, *timeouts, record._touches):
+            return
+        patience = record._wait(patience)
+        at = record._reread_or_refuse()

@@ -1,0 +1,5 @@
+"""For `SESSILE = {"on_event": "shopsite.events.told"}`."""
+
+from sessile.testing import EventRecorder
+
+told = EventRecorder()
