@@ -45,6 +45,7 @@ PROGRAMS = (
     Program("peers", 240, 30),
     Program("measure", 120, 5, "operations"),
     Program("persistence", 60, 3),
+    Program("crash", 120, 20),
     Program("web", 140, 15),
 )
 _PATIENCE = 3  # a program is ended after this many times its seconds, and a minute

@@ -2,6 +2,9 @@
  *
  *     campaign [--variant NAME] [--kills N] [--seconds S] [--workers N] [--seed N] [--ballast MiB]
  *
+ * With a ballast, which the system must take apart before a death can be seen, a worker is killed once it is at work, and
+ * the first one never: how long it had to wait is what is then of interest.
+ *
  *   plain       one at a time
  *   several     up to half of them at once, and again while the others repair
  *   repair      repairs are slow, so that most kills after one hit the process that repairs
@@ -48,6 +51,7 @@ struct campaign {
     double seconds_wanted;
     int controller;
     uint32_t workers, ballast_mib;
+    uint64_t operations_before[WORKERS_MAX]; /* of each worker's predecessors */
     struct oracle *oracle;
     struct sessile_options options;
     uint8_t keys[1][SESSILE_KEY_SIZE];
@@ -161,6 +165,7 @@ static void start(struct campaign *campaign, uint32_t number)
     struct worker *worker = &campaign->oracle->of[number];
     fflush(stdout);
     atomic_store(&worker->process_word, 0);
+    campaign->operations_before[number] = atomic_load(&worker->operations);
     if (campaign->variant == DAEMON)
         atomic_store(&worker->pid, 0);
     int child = campaign->variant == NAMESPACES ? start_in_namespace() : fork();
@@ -217,18 +222,27 @@ static void kill_worker(struct campaign *campaign, uint32_t number)
     campaign->in_repair += atomic_load(&worker->recovering) != 0;
 }
 
+static void wait_until_at_work(const struct campaign *campaign, uint32_t number)
+{
+    while (atomic_load(&campaign->oracle->of[number].operations) == campaign->operations_before[number] &&
+           atomic_load(&campaign->oracle->violations) == 0)
+        usleep(200);
+}
+
 static void kill_some(struct campaign *campaign)
 {
-    uint32_t count = 1, chosen[WORKERS_MAX];
+    uint32_t count = 1, chosen[WORKERS_MAX], spared = campaign->ballast_mib ? 1 : 0;
     if (campaign->variant == SEVERAL)
         count = 1 + (uint32_t)(next_random(&campaign->random) % (campaign->workers / 2));
     for (uint32_t i = 0; i < count; i++) {
-        chosen[i] = (uint32_t)(next_random(&campaign->random) % campaign->workers);
+        chosen[i] = spared + (uint32_t)(next_random(&campaign->random) % (campaign->workers - spared));
         for (uint32_t j = 0; j < i; j++)
             if (chosen[j] == chosen[i])
                 return;
     }
     for (uint32_t i = 0; i < count; i++) {
+        if (campaign->ballast_mib)
+            wait_until_at_work(campaign, chosen[i]);
         kill_worker(campaign, chosen[i]);
         /* The next one perhaps while it takes over from this one. */
         if (i + 1 < count && next_random(&campaign->random) % 2)
