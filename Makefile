@@ -20,8 +20,8 @@ JOBS := $(shell getconf _NPROCESSORS_ONLN)
 export SESSILE_WERROR := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-fast test-private test-sanitized django-suites check-c crash lint bench bench-gate bench-smoke wheel sdist-check \
-	free-threaded test-free-threaded clean
+.PHONY: help demo test test-fast test-private test-sanitized django-suites check-c crash fuzz lint bench bench-gate \
+	bench-smoke wheel sdist-check free-threaded test-free-threaded clean
 
 ## help            this list
 help:
@@ -61,6 +61,11 @@ check-c:
 crash: $(BUILT)
 	$(MAKE) --no-print-directory $(if $(filter full,$(SIZE)),,-j2 --output-sync=target) -f tests/crash/Makefile \
 	    PYTHON=$(RUN) all python
+
+## fuzz            coverage-guided fuzzing of the web layer, where Atheris has a wheel (3.11, 3.12); SECONDS=60 is the size
+fuzz: $(BUILT)
+	$(PIP) --group fuzz
+	$(RUN) tests/web/fuzz.py --seconds $(or $(SECONDS),60)
 
 ## lint            ruff, mypy --strict, and the stubs against the compiled modules
 lint: $(BUILT)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -22,7 +22,13 @@ untimed = settings(deadline=None)
 NAME = "__Host-Http-id"
 KNOWN = "known"  # stands for the id of a stored session
 
-octets = st.binary(max_size=60).map(lambda data: data.decode("latin-1"))
+octets = st.one_of(
+    st.binary(max_size=60).map(lambda data: data.decode("latin-1")),
+    # Up to 1 MiB: the same few octets over and over.
+    st.builds(lambda piece, size: (piece * size)[:size], st.binary(min_size=1, max_size=8), st.integers(0, 1 << 20)).map(
+        lambda data: data.decode("latin-1")
+    ),
+)
 values = st.one_of(octets, st.just(KNOWN), st.from_regex(r"[A-Za-z0-9_-]{30,34}", fullmatch=True))
 pairs = st.tuples(st.sampled_from([NAME, "id", "a", "", NAME.lower(), f" {NAME}", f"\xe2\x80\x80{NAME}"]), values)
 cookies = st.one_of(st.none(), octets, st.lists(pairs.map("=".join), max_size=5).map("; ".join), st.just(f"{NAME}={KNOWN}"))
@@ -94,38 +100,34 @@ def check(status: int, headers: list[tuple[str, str]], fields: dict[str, str], c
 carriers = st.sampled_from([Cookie(), Cookie(persistent=True), Header("Mcp-Session-Id")])
 
 
-@untimed
-@given(request=requests, done=st.lists(deeds, max_size=4), carrier=carriers, https=st.sampled_from([None, True]))
-def test_wsgi(shared_store: sessile.Store, request: Any, done: list[str], carrier: Any, https: Any) -> None:
-    """SID-06, SID-07, COK-07, COK-08, COK-09."""
+def over_wsgi(store: sessile.Store, request: Any, done: list[str], carrier: Any, https: Any) -> None:
+    """One request through the WSGI middleware; raises where something is not as it must be."""
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         status = act(environ["sessile.session"], done)
         start_response(f"{status} Something", [])
         return []
 
-    fields = fields_of(request, shared_store)
+    fields = fields_of(request, store)
     environ: dict[str, Any] = {}
     setup_testing_defaults(environ)
     del environ["HTTP_HOST"]
     environ.update({"REQUEST_METHOD": request["method"], "wsgi.url_scheme": request["scheme"]})
     environ.update({"HTTP_" + name.upper().replace("-", "_"): value for name, value in fields.items()})
     started: list[Any] = []
-    middleware = WSGIMiddleware(app, shared_store, cookie=carrier, https=https)
+    middleware = WSGIMiddleware(app, store, cookie=carrier, https=https)
     middleware(environ, lambda status, headers, exc_info=None: started.append((status, headers)))
     ((status, headers),) = started
     check(int(status[:3]), headers, fields, carrier)
 
 
-@untimed
-@given(request=requests, done=st.lists(deeds, max_size=4), carrier=carriers, https=st.sampled_from([None, True]))
-def test_asgi(shared_store: sessile.Store, request: Any, done: list[str], carrier: Any, https: Any) -> None:
-    """SID-06, SID-07, COK-07, COK-08, COK-09."""
+def over_asgi(store: sessile.Store, request: Any, done: list[str], carrier: Any, https: Any) -> None:
+    """The same through the ASGI middleware."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": act(scope["session"], done), "headers": []})
 
-    fields = fields_of(request, shared_store)
+    fields = fields_of(request, store)
     scope = {"type": "http", "method": request["method"], "path": "/", "scheme": request["scheme"]}
     scope["headers"] = [(name.lower().encode(), value.encode("latin-1")) for name, value in fields.items()]
     sent: list[Any] = []
@@ -133,7 +135,31 @@ def test_asgi(shared_store: sessile.Store, request: Any, done: list[str], carrie
     async def send(message: Any) -> None:
         sent.append(message)
 
-    middleware = ASGIMiddleware(app, shared_store, cookie=carrier, https=https)
-    asyncio.run(middleware(scope, None, send))
+    middleware = ASGIMiddleware(app, store, cookie=carrier, https=https)
+    with contextlib.suppress(StopIteration):  # nothing in it waits for anything
+        middleware(scope, None, send).send(None)
+        raise AssertionError("the middleware waits for something")
     headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in sent[0]["headers"]]
     check(sent[0]["status"], headers, fields, carrier)
+
+
+everything = {
+    "request": requests,
+    "done": st.lists(deeds, max_size=4),
+    "carrier": carriers,
+    "https": st.sampled_from([None, True]),
+}
+
+
+@untimed
+@given(**everything)
+def test_wsgi(shared_store: sessile.Store, request: Any, done: list[str], carrier: Any, https: Any) -> None:
+    """SID-06, SID-07, COK-07, COK-08, COK-09."""
+    over_wsgi(shared_store, request, done, carrier, https)
+
+
+@untimed
+@given(**everything)
+def test_asgi(shared_store: sessile.Store, request: Any, done: list[str], carrier: Any, https: Any) -> None:
+    """SID-06, SID-07, COK-07, COK-08, COK-09."""
+    over_asgi(shared_store, request, done, carrier, https)
