@@ -1226,6 +1226,9 @@ cdef class Table:
         """There was no room, for the session with this handle or for a new one. Must not raise."""
         raise NotImplementedError
 
+    def _followed(self, handle, digest, nonce):
+        """Is called when an id that forwards was followed to the session's new one, which somebody will be told."""
+
     def _renewed_id(self, nonce, key_index):
         """The id that a renewal with this nonce gives under one of the keys."""
         raise NotImplementedError
@@ -1344,6 +1347,7 @@ cdef class Table:
                 for place in range(32):
                     difference |= digest[place] ^ facts.digest[place]
                 if difference == 0:
+                    self._followed(facts.handle, PyBytes_FromStringAndSize(<const char *>facts.digest, 32), nonce)
                     return id
         return None
 

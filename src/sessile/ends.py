@@ -9,6 +9,7 @@ anything that could be read. Whoever can read it can write to the table itself.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import logging
 import os
@@ -40,7 +41,10 @@ LOCK = "LOCK"
 _PASS = struct.Struct("<8s16sQ32sI4x")  # then the directory's path, and a checksum of four bytes
 _PASS_MAGIC = b"SESSPAS1"
 _CHECKSUM = struct.Struct("<I")
-_RECORD_ROOM = 32 << 10  # bytes of a log-in's record besides fields, owner and device
+_RECORD_ROOM = 32 << 10  # bytes of a record, and what forwards to it, besides fields, owner and device
+_RECORD = struct.Struct("<Q32sQQIIQIII")  # commit, digest, use, terms, idle, lengths, handle; created, logged in, issued
+_HAS_PARENT = 1 << 49  # of the terms; above them the new ids that it was given
+_TOLD_MOST = 4096
 
 
 class Ends:
@@ -56,6 +60,7 @@ class Ends:
     def __init__(self, store: Store) -> None:
         self._store = weakref.ref(store)
         self._local = threading.local()
+        self._told: dict[int, bytes] = {}  # by handle, the latest new id that this process journaled for others
         self.journal: Journal | None = None
 
     def _require_store(self) -> Store:
@@ -91,25 +96,55 @@ class Ends:
         """
         if self.journal is None:
             return
-        store = self._require_store()
-        buffer = bytearray(len(session._fields) + _table.OWNER_MAX + _table.DEVICE_MAX + _RECORD_ROOM)
-        epoch, records, length, _ = store._export_digest(session._digest[0], buffer)
-        record = bytes(buffer[:length]) if records == 1 else b""
+        epoch, record = self._record(session._digest[0], len(session._fields))
         self._append(login(int(former or "0", 16), epoch, record))
         self.settle()
 
+    def _record(self, digest: bytes, fields: int) -> tuple[int, bytes]:
+        """The epoch and the record of a session, as it is in an image; empty where there is none by now.
+
+        Args:
+            fields: bytes that its fields have at most.
+        """
+        buffer = bytearray(fields + _table.OWNER_MAX + _table.DEVICE_MAX + _RECORD_ROOM)
+        epoch, records, length, _ = self._require_store()._export_digest(digest, buffer)
+        return epoch, bytes(buffer[:length]) if records == 1 else b""
+
     def rotated(self, session: Session, parent: bytes, how: int, nonce: bytes | None) -> None:
-        """A session has a new id. Who renewed it does not wait: `nonce` is given then.
+        """A session has a new id; `nonce`: it was renewed. A disk that refuses that ends no request: only a power cut
+        would log somebody out.
 
         Raises:
-            SnapshotError: as `settle`.
+            SnapshotError: as `settle`; not for a renewal.
         """
         if self.journal is None:
             return
         digest, rotations = session._digest
         handle = int(session.handle or "0", 16)
         self._append(rekey(handle, rotations, how, session._issued_ms, parent, digest, nonce))
-        self.settle()
+        with contextlib.suppress(*() if nonce is None else (SnapshotError,)):
+            self.settle()
+
+    def followed(self, handle: int, digest: bytes, nonce: bytes) -> None:
+        """Somebody came with an id that forwards, and is told the new one. Who renewed it may be another process,
+        and may not have come to its sync: the frame is written here, too, once a session and process.
+        """
+        if self.journal is None or self._told.get(handle) == digest:
+            return
+        _, record = self._record(digest, _table.FIELDS_MAX)
+        found = _RECORD.unpack_from(record) if record else (0,) * 10
+        terms, issued_s = found[3], found[9]
+        if found[1] != digest or found[6] != handle or not terms & _HAS_PARENT:
+            return  # it was renewed again, logged in or ended since
+        parent = record[_RECORD.size : _RECORD.size + 32]
+        self._append(rekey(handle, terms >> 51, _table.RENEW, 1000 * issued_s, parent, digest, nonce))
+        try:
+            self.settle()
+        except SnapshotError:
+            return  # told by `settle`; tried again with the next one
+        if len(self._told) >= _TOLD_MOST:
+            self._told.clear()
+        self._told[handle] = digest
 
     def _append(self, frame: bytes) -> None:
         if self.journal is not None:

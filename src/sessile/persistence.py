@@ -430,6 +430,7 @@ class Persistence(Ends):
         self._writing = threading.Lock()
         self._stop = threading.Event()
         self._local = threading.local()
+        self._told = {}
         if self.journal is not None:
             self.journal.after_fork()
         self._start()

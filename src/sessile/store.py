@@ -571,6 +571,10 @@ class Store(Table):
         if theft and self._persistence is not None:
             self._persistence.settle()
 
+    def _followed(self, handle: int, digest: bytes, nonce: bytes) -> None:
+        if self._persistence is not None:
+            self._persistence.followed(handle, digest, nonce)
+
     def _renewed_id(self, nonce: bytes, key_index: int) -> str:
         return renewed_id(self._keys[key_index].renewal, nonce)
 

@@ -180,6 +180,37 @@ def test_per_08_nobody_is_logged_out_for_having_been_renewed(stores: Stores, sna
     assert store.load(old) is None
 
 
+@pytest.mark.parametrize("again", [False, True], ids=["load", "renewal that comes second"])
+def test_per_08_whoever_tells_a_new_id_has_made_it_durable(
+    stores: Stores, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    """PER-08: a process that renewed a session stops before its sync; another one gives the new id to the client."""
+    table = tmp_path / "tables" / "shop"
+    table.parent.mkdir(mode=0o700)
+    first, second = stores.open(path=table), stores.open(path=table)
+    old = first.create({"n": 1}, owner="eva").id
+    first.snapshot()
+    renewed, late = first.load(old), second.load(old)
+    assert renewed is not None
+    assert late is not None
+    with monkeypatch.context() as stopped:
+        stopped.setattr(first._persistence, "rotated", lambda *_: None)
+        renewed._renew()
+    if again:
+        late._renew()
+    else:
+        late = second.load(old)
+        assert late is not None
+    assert late.id == renewed.id != old
+    stores.crash(second)
+    stores.crash(first)
+    table.unlink()
+    store = stores.open(path=table)
+    assert store.load(renewed.id) is not None
+    through_old = store.load(old)
+    assert through_old is None or through_old.id == renewed.id
+
+
 def test_the_end_of_a_session_survives_two_crashes(stores: Stores) -> None:
     store = stores.open()
     session = store.create({"n": 1}, owner="eva")
