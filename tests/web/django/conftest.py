@@ -81,7 +81,11 @@ def make_browser(**headers: str) -> Any:
     """A new browser at https://shop.example."""
     from django.test import Client
 
-    return Client(headers={"host": "shop.example", **headers}, **{"wsgi.url_scheme": "https"})
+    class Browser(Client):
+        def generic(self, *arguments: Any, **options: Any) -> Any:
+            return super().generic(*arguments, **{**options, "secure": True})
+
+    return Browser(headers={"host": "shop.example", **headers})
 
 
 @pytest.fixture

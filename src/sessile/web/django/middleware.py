@@ -230,10 +230,13 @@ class _Session(RequestSession):
 
     __slots__ = ()
 
-    def save(self, *, strict: bool = False) -> bool:  # noqa: ARG002 (as Session has it)
+    def _save_at_once(self) -> bool:
         exchange: Any = self._context
         saved: bool = exchange.front._save_for_response(self)
         return saved
+
+    def save(self, *, strict: bool = False) -> bool:  # noqa: ARG002 (as Session has it)
+        return self._save_at_once()
 
 
 class _InsecureSession(_Session):
