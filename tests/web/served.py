@@ -1,6 +1,7 @@
 """The application that test_servers.py and test_attacks.py have served by real servers: `wsgi` and `asgi`.
 
-The table is at SESSILE_TABLE, or anonymous without it. TLS is taken to end in front of the server.
+The table is at SESSILE_TABLE, or anonymous without it; its snapshots are in SESSILE_SNAPSHOTS, if there are any. TLS
+is taken to end in front of the server.
 """
 
 from __future__ import annotations
@@ -17,7 +18,13 @@ import sessile
 from sessile.web.asgi import SessionMiddleware as ASGIMiddleware
 from sessile.web.wsgi import SessionMiddleware as WSGIMiddleware
 
-store = sessile.Store(os.environ.get("SESSILE_TABLE"), capacity=10_000, memory="16 MiB")
+store = sessile.Store(
+    os.environ.get("SESSILE_TABLE"),
+    capacity=10_000,
+    memory="16 MiB",
+    snapshot_dir=os.environ.get("SESSILE_SNAPSHOTS"),
+    snapshot_interval=86_400,
+)
 OPTIONS: dict[str, Any] = {"https": True, "rotate_every": float(os.environ.get("SESSILE_ROTATE_EVERY", 900))}
 
 
@@ -43,6 +50,8 @@ def respond(path: str, query: dict[str, str], session: Any) -> tuple[int, dict[s
         raise RuntimeError("a bug after the log-in")
     elif path == "/logout":
         session.logout()
+    elif path == "/snapshot":
+        store.snapshot()
     elif path == "/unstorable":
         session["bad"] = object()
         return 200, headers, "never seen"

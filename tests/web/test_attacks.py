@@ -1,14 +1,18 @@
 """Attacks on sessions, and faults that other session systems have, each carried out against a running server.
 
 Those that need time to pass are against a server in this process, whose store has a clock that can be
-advanced; the others against two worker processes of gunicorn. What is attacked below HTTP (timing of
-look-ups, hash flooding, planted files, hostile memory, snapshots) has its tests beside those parts.
+advanced; the others against two worker processes of gunicorn. What no server is needed for, or would hide in
+the noise of its network (timing of look-ups, hash flooding, hostile memory), has its tests beside those parts.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
+import http.client
 import os
+import re
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -179,16 +183,19 @@ def test_prediction(serving: Serve, private_folder: Path, monkeypatch: pytest.Mo
 
 def test_brute_force(workers: Any) -> None:
     """SID-02, DOS-08: guesses find nothing, leave nothing, and are counted."""
-    logged_in(workers, "gail")
+    known = logged_in(workers, "gail").cookie.split("=")[1]
     before = workers.store.stats()
     guesser = workers.client()
-    for _ in range(500):
-        guess = base64.urlsafe_b64encode(os.urandom(24)).decode()
+    guesses = [base64.urlsafe_b64encode(os.urandom(24)).decode() for _ in range(400)]
+    # And who knows nearly all of an id knows nothing: neighbours lie nowhere near in the table (DOS-06).
+    for at, right in enumerate(known):
+        guesses += [known[:at] + wrong + known[at + 1 :] for wrong in "AZ9-" if wrong != right]
+    for guess in guesses:
         shown = guesser.show(cookie=f"__Host-Http-id={guess}")
         assert (shown["owner"], shown["fields"]) == (None, {})
     after = workers.store.stats()
     assert (after.sessions, after.memory_used) == (before.sessions, before.memory_used)
-    assert after.misses - before.misses >= 500
+    assert after.misses - before.misses >= len(guesses)
 
 
 # ---- riding and donation ----
@@ -289,6 +296,121 @@ def test_memory_disclosure_of_the_table(workers: Any) -> None:
         assert base64.urlsafe_b64decode(secret) not in table
 
 
+# ---- snapshots ----
+
+
+def refused(server: Any) -> str:
+    """Why a server ended by itself: the name of the error in its log."""
+    assert server.process.wait(60) != 0
+    return re.findall(r"^sessile\.errors\.(\w+):", server.log.read_text(), re.MULTILINE)[0]
+
+
+def everybody_out(server: Any) -> None:
+    """A power cut: all processes at once, and the memory too."""
+    os.killpg(server.process.pid, signal.SIGKILL)
+    server.process.wait()
+
+
+@pytest.mark.slow
+def test_replay_theft_and_tampering_of_a_snapshot(
+    serving: Serve, private_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PER-03, PER-04, PER-05, PER-09: a reboot brings nobody back who logged out after the snapshot; the files give no
+    cookie away; a changed one is refused, and no worker serves a request."""
+    monkeypatch.setenv("SESSILE_SNAPSHOTS", str(private_folder / "snapshots"))
+
+    def server(number: int, **options: Any) -> Any:
+        """Its table is new each time, as after a reboot."""
+        monkeypatch.setenv("SESSILE_TABLE", str(private_folder / f"table-{number}"))
+        return serving("gunicorn-gthread", private_folder, **options)
+
+    with server(1) as first:
+        stays, leaves = logged_in(first, "stella"), logged_in(first, "leo")
+        stays.show("/snapshot")
+        old = leaves.cookie
+        leaves.ask("/logout")
+        everybody_out(first)
+    files = [path for path in (private_folder / "snapshots").iterdir() if path.is_file()]
+    assert any(b"stella" in path.read_bytes() for path in files)
+    for path in files:
+        for cookie in (stays.cookie, old):
+            id = cookie.split("=")[1]
+            assert id.encode() not in path.read_bytes()
+            assert base64.urlsafe_b64decode(id) not in path.read_bytes()
+        assert path.stat().st_mode & 0o077 == 0
+    with server(2) as second:
+        assert second.client().show(cookie=stays.cookie)["owner"] == "stella"
+        assert second.client().show(cookie=old)["owner"] is None
+        everybody_out(second)
+    (*_, newest) = sorted((private_folder / "snapshots").glob("image-*.sessile"))
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    with server(3, wait=False) as third:
+        assert refused(third) == "SnapshotError"
+
+
+# ---- a local attacker, and a worker that dies ----
+
+
+@pytest.mark.slow
+def test_a_planted_table(serving: Serve, private_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PER-01, MPR-03: in a folder that others can write to, behind a link, or of somebody else's making, no table is
+    opened, and no worker serves a request with it."""
+    open_to_all, planted, link = (private_folder / name for name in ("open", "planted", "link"))
+    open_to_all.mkdir()
+    open_to_all.chmod(0o777)
+    planted.write_bytes(b"not a table" * 1000)
+    planted.chmod(0o600)
+    link.symlink_to(private_folder / "elsewhere")
+    for table in (open_to_all / "table", planted, link):
+        monkeypatch.setenv("SESSILE_TABLE", str(table))
+        with serving("gunicorn-sync", private_folder, wait=False) as server:
+            assert refused(server) == "AttachError"
+    assert not (private_folder / "elsewhere").exists()
+
+
+def answering(server: Any) -> int:
+    """The process that answers; the limit of the test ends the wait for one."""
+    while True:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            pid: int = server.client().show("/untouched")["pid"]
+            return pid
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_takes_nothing_along(serving: Serve, private_folder: Path) -> None:
+    """MPR-06: killed at any moment, while requests are under way."""
+    with serving("gunicorn-gthread", private_folder, SESSILE_TABLE=str(private_folder / "table")) as server:
+        clients = [logged_in(server, f"kim+{number}") for number in range(8)]
+        over = threading.Event()
+
+        def use(client: Any) -> int:
+            acknowledged = 0
+            while not over.is_set():
+                try:
+                    assert client.ask(f"/set?n{acknowledged}=1").status == 200
+                    acknowledged += 1
+                except (OSError, http.client.HTTPException):
+                    client.connection.close()
+            return acknowledged
+
+        with ThreadPoolExecutor(8) as threads:
+            using = [threads.submit(use, client) for client in clients]
+            try:
+                for _ in range(4):
+                    os.kill(answering(server), signal.SIGKILL)
+            finally:
+                over.set()
+            counts = [each.result() for each in using]
+        assert sum(counts) > 0
+        for number, client in enumerate(clients):
+            answering(server)
+            shown = server.client().show(cookie=client.cookie)
+            assert shown["owner"] == f"kim {number}"
+            assert set(shown["fields"]) >= {f"n{each}" for each in range(counts[number])}
+
+
 # ---- flooding ----
 
 
@@ -316,6 +438,23 @@ def test_flooding_with_reads(workers: Any) -> None:
     for number in range(300):
         assert client.ask("/show", cookie=f"__Host-Http-id={number:032}").cookie is None
     assert workers.store.stats().created == before
+
+
+def test_everything_ends_at_once(serve_here: Serve, make_store: Callable[..., sessile.Store]) -> None:
+    """DOS-07: most of a table is due in one moment; whoever comes next is served as ever, and all is given back."""
+    server = serve_here(make_store(capacity=5000, memory="8 MiB", anonymous_share=1.0))
+    for number in range(4000):
+        server.store.create({"number": number})
+    advance(server.store, 1000)
+    client = logged_in(server, "ed")
+    advance(server.store, 900)
+    before = server.store.stats().expired
+    for number in range(50):
+        assert client.show("/count")["fields"] == {"n": number + 1}
+    assert 0 < server.store.stats().expired - before < 4000  # each request does a little of it
+    while server.store.sweep():
+        pass
+    assert server.store.stats().sessions == 1
 
 
 # ---- faults of others ----
