@@ -60,7 +60,7 @@ check-c:
 ## crash           the tests that kill, at every instruction and at random; SIZE=short (a minute), ci (three), full (hours)
 crash: $(BUILT)
 	$(MAKE) --no-print-directory $(if $(filter full,$(SIZE)),,-j2 --output-sync=target) -f tests/crash/Makefile \
-	    PYTHON=$(RUN) all python
+	    PYTHON=$(RUN) all python $(if $(filter full,$(SIZE)),servers)
 
 ## fuzz            coverage-guided fuzzing of the web layer, where Atheris has a wheel (3.11, 3.12); SECONDS=60 is the size
 fuzz: $(BUILT)
