@@ -48,10 +48,12 @@ django-suites: $(BUILT)
 	$(RUN) tests/web/django/suites.py
 
 ## test-sanitized  the suite with the C code under the address and undefined-behaviour sanitizers, but for valgrind's
+##                 and the models
 test-sanitized: build/sanitized/.built
 	PYTHONPATH=$(CURDIR)/build/sanitized/lib ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
-	$(RUN) -m pytest --capture=sys -m "not slow and not packaging" --ignore=tests/test_constant_time.py
+	$(RUN) -m pytest --capture=sys -m "not slow and not packaging" --ignore=tests/test_constant_time.py \
+	    --ignore=tests/models
 
 ## check-c         the C tests: plain, and under the sanitizers; CC=clang for another compiler
 check-c:
