@@ -7,6 +7,8 @@
  *
  * Lock order, all of it: owner stripe < one shard < page pool. Never two stripes; never two shards, but for the recount of
  * the table's counters, which takes all in ascending order. Debug builds (SESSILE_DEBUG) assert it.
+ *
+ * tests/models/model_theft.py is the specification of taking a lock over from the dead; P1 to P3 are in process.h.
  */
 #ifndef SESSILE_LOCK_H
 #define SESSILE_LOCK_H

@@ -16,7 +16,7 @@
  * A stripe whose epoch differs from the table's holds references to revoked sessions only, and is emptied.
  *
  * The stripe's lock is held over a log-in's, rotation's or renewal's whole commit, and over a revocation: that is what
- * orders them. It is outside (before) any shard's lock.
+ * orders them. It is outside (before) any shard's lock. tests/models/model_owners.py is the specification of O1 and O2.
  */
 #ifndef SESSILE_OWNER_H
 #define SESSILE_OWNER_H

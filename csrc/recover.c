@@ -3,7 +3,7 @@
  * Recovery trusts only what is authoritative: the commit words of slots, the checksums under them, the directory of pages.
  * It serves a lock taken over from a dead process, an unclean attach, a repair that was asked for, and damage met in
  * passing. It can be killed at any instruction and done again: it only takes out what is invalid, and `seq` stays odd
- * until all is rebuilt.
+ * until all is rebuilt. tests/models/model_counters.py is the specification of the table's counters and their recount.
  */
 #include "shard.h"
 

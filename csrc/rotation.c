@@ -10,6 +10,8 @@
  * T4  The stripe's lock is held to the end of step 3: else a sweep or a revocation drops the reference of a child that is
  *     about to be committed, and a live session is neither listed nor revocable.
  *
+ * tests/models/model_rotation.py and model_owners.py (T4) are the specification, with every order of steps searched.
+ *
  * An id retired by log-in or rotation is dead at once. One retired by a renewal forwards until the child's id was
  * presented, then for a drain of ten seconds. Dead ones are kept for ten minutes to tell a theft, unless anonymous.
  */

@@ -9,6 +9,7 @@
  *     kill between the two would let the old id forward for good.
  *
  * No function here may be called with a shard held, but for succession_find(); each holds one shard at a time.
+ * tests/models/model_rotation.py (T1 to T3) and model_renewal.py (T5) are these rules, with every order of steps searched.
  */
 #ifndef SESSILE_SUCCESSION_H
 #define SESSILE_SUCCESSION_H

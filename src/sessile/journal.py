@@ -8,7 +8,7 @@ wins.
 
 Who ends a session ends it in memory first, then appends, and the generation is read after that. An image
 takes its generation before it copies its first record. So an end that an image does not show is in a segment
-of that image's generation or a later one.
+of that image's generation or a later one. tests/models/model_journal.py is the specification.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 import model_counters
+import model_journal
 import model_owners
 import model_renewal
 import model_rotation
@@ -28,6 +29,7 @@ MODELS: dict[str, tuple[type, Callable[[Any, bool], Any], int]] = {
     "owners": (model_owners.Rules, model_owners.model, 1_000),
     "counters": (model_counters.Rules, model_counters.model, 30_000),
     "theft": (model_theft.Rules, model_theft.model, 50_000),
+    "journal": (model_journal.Rules, model_journal.model, 5_000),
 }
 # The rules of a rotation need one rotator, or two.
 SEEN_IN = {model_rotation.Rules: ("rotation", "two rotations")}
