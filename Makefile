@@ -77,13 +77,13 @@ lint: $(BUILT)
 
 ## bench           all figures, beside their targets and peers, into benchmarks/RESULTS.md: about ten minutes on a quiet
 ##                 machine; QUICK=1 about one, to see that all of it runs; NAME=peers only that part
-bench: $(BUILT) $(MEASURED)
+bench: $(BUILT) $(MEASURED) build/symbols/.built
 	$(if $(FREE_THREADED),$(MAKE) --no-print-directory .venv-python3.13t/.built PYTHON=$(FREE_THREADED) GROUP=free-threaded)
 	$(RUN) -m benchmarks $(if $(QUICK),--quick) $(NAME)
 
 ## bench-gate      instruction counts against the committed baseline, 3 %; RENEW=1 makes them the baseline
 bench-gate: build/symbols/.built
-	$(RUN) -m benchmarks.instructions $(if $(RENEW),--renew)
+	$(RUN) -m benchmarks.instructions $(if $(RENEW),--renew,--gate)
 
 ## bench-smoke     each benchmark once and small
 bench-smoke: $(BUILT)

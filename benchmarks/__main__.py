@@ -44,6 +44,8 @@ class Program:
 PROGRAMS = (
     Program("peers", 240, 30),
     Program("measure", 120, 5, "operations"),
+    Program("scaling", 90, 5),
+    Program("instructions", 20, 15),
     Program("persistence", 60, 3),
     Program("crash", 120, 20),
     Program("web", 140, 15),

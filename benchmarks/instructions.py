@@ -1,8 +1,8 @@
 """Counts of instructions, which noise cannot move: a gate for CI, and where the work of an operation is.
 
-python -m benchmarks.instructions              count, compare with the baseline, fail beyond 3 %
+python -m benchmarks.instructions              count, and write the section of RESULTS.md; --quick: into build/bench
+python -m benchmarks.instructions --gate       count, compare with the baseline, fail beyond 3 %
 python -m benchmarks.instructions --renew      count, and make that the baseline: commit it with the change that caused it
-python -m benchmarks.instructions --record     count, and write the section of RESULTS.md; --quick: into build/bench
 
 Callgrind runs a fixed workload of the table (c/operations.c) and of the Python face (the function `operations` here), and
 attributes each instruction to the file that it was compiled from. Five parts are told apart: the digest (the portable one:
@@ -305,7 +305,7 @@ def main() -> int:
     """Count, and do with it what the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--renew", action="store_true")
-    parser.add_argument("--record", action="store_true")
+    parser.add_argument("--gate", action="store_true")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--inside", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -319,10 +319,10 @@ def main() -> int:
     name = identity()
     baselines: dict[str, Counts] = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
     counts = count(COUNT)
-    if arguments.record or arguments.quick:
+    if not arguments.gate and not arguments.renew:
         from benchmarks import record
 
-        command = "python -m benchmarks.instructions --record"
+        command = "python -m benchmarks.instructions"
         with record.section("instructions", "Instructions an operation", command, quick=arguments.quick) as section:
             section.note(f"{name}. The digest is the portable one; with the SHA instructions it is a fraction of this.")
             section.table(HEAD, table(counts, baselines.get(name, {})))
