@@ -38,6 +38,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
+from cpython.object cimport PyObject, PyTypeObject
 from cpython.unicode cimport PyUnicode_CheckExact, PyUnicode_DecodeASCII, PyUnicode_DecodeUTF8
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset, strlen
@@ -1010,6 +1011,15 @@ cdef class Record:
         return -1
 
 
+cdef tuple no_arguments = ()
+
+
+cdef inline Record new_record(object record_type):
+    """What `Record.__new__(record_type)` does for a subclass of Record, without the look-up of `__new__` and the wrapper
+    around it."""
+    return <Record?>(<PyTypeObject *>record_type).tp_new(<type>record_type, <PyObject *>no_arguments, NULL)
+
+
 cdef object base_of(dict pinned, object name, bytes fields):
     """The bytes that a value was read from; None: it was not read."""
     if pinned is not None:
@@ -1272,7 +1282,7 @@ cdef class Table:
         try:
             if status == SESSILE_OK:
                 if record is None:
-                    record = Record.__new__(self.record_type)
+                    record = new_record(self.record_type)
                     record.table = self
                 record.touches_ = touch
                 record.loaded_ = True
@@ -1388,7 +1398,7 @@ cdef class Table:
 
     def _of_request(self, record_type, context):
         """A session of a request: `record_type._touched` makes it ready when it is used for the first time."""
-        cdef Record record = Record.__new__(record_type)
+        cdef Record record = new_record(record_type)
         record.table = self
         record.context_ = context
         record.untouched_ = True
@@ -1396,7 +1406,7 @@ cdef class Table:
 
     def _blank(self):
         """A session that is not stored."""
-        cdef Record record = Record.__new__(self.record_type)
+        cdef Record record = new_record(self.record_type)
         self.require_open()
         record.table = self
         return record

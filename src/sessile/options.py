@@ -186,6 +186,8 @@ def keep(value: Iterable[str] | Literal[True]) -> frozenset[str] | Literal[True]
     would = 'keep must be names of fields, such as ("cart",), or True for all'
     if value is True:
         return True
+    if value == ():  # as nearly always: before the slow look whether it is iterable
+        return frozenset()
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
         raise TypeError(f"{would}, not {value!r}")
     names: frozenset[Any] = frozenset(value)

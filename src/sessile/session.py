@@ -437,26 +437,33 @@ class Session(Record, MutableMapping[str, Any]):
             TypeError, ValueError, SessionTooLarge, SessionGone, StoreFull, Busy, StoreClosed: as `save`.
         """
         self._write()
+        store = self._store
         owner = options.owner(owner)
         kept = options.keep(keep)
-        described = options.device(device)
-        idle_ms = options.timeout("idle_timeout", idle_timeout)
-        absolute_ms = options.timeout("absolute_timeout", absolute_timeout)
+        described = None if device is None else options.device(device)
+        idle_ms = _table.DEFAULT if idle_timeout is None else options.timeout("idle_timeout", idle_timeout)
+        absolute_ms = (
+            _table.DEFAULT if absolute_timeout is None else options.timeout("absolute_timeout", absolute_timeout)
+        )
         changes = self._changes()
         if self._state == _table.UNSTORED:
             fields = _only(self._merged(b"", changes), kept)
             self._store_new(fields, owner, described, idle_ms, absolute_ms)
             self._keep_values(kept)
-            if self._store._persistence is not None:
-                self._store._persistence.logged_in(self, None)
+            if store._persistence is not None:
+                store._persistence.logged_in(self, None)
             return
-        before, cleared, former = self._fields, self._hidden, self.handle
+        former = None if store._persistence is None else self.handle
+        before, cleared = self._fields, self._hidden
         at: Record = self
         tries = patience = None
         while True:
             same = at.owner == owner
-            fields = self._merged(b"" if cleared else at._fields, changes)
-            fields = fields if same else _only(fields, kept)
+            if same or kept:
+                fields = self._merged(b"" if cleared else at._fields, changes)
+                fields = fields if same else _only(fields, kept)
+            else:
+                fields = b""
             shown = at._device if same and described is None else described
             answer = self._rotate(
                 at, _table.LOGIN, new_id(), None, owner, shown, fields, idle_ms, absolute_ms
@@ -472,13 +479,14 @@ class Session(Record, MutableMapping[str, Any]):
             self._keep_values(kept)
         self._absorb(before if at is not self else None, *(changes or ((), ())))
         self._settle()
-        self._store._tell("login", self)
-        if self._store._persistence is not None:
-            self._store._persistence.logged_in(self, former)
+        store._tell("login", self)
+        if store._persistence is not None:
+            store._persistence.logged_in(self, former)
 
     def _keep_values(self, kept: frozenset[str] | Literal[True]) -> None:
-        if kept is not True:
-            for name in (self._view() or {}).keys() - kept:
+        values = self._view()
+        if values and kept is not True:
+            for name in values.keys() - kept:
                 self._drop(name)
 
     def rotate(self) -> None:
@@ -655,4 +663,6 @@ def _own_timeout(name: str, value: float | timedelta | Literal["default"] | None
 
 def _only(fields: bytes, kept: frozenset[str] | Literal[True]) -> bytes:
     """The fields that are named, or all for True."""
+    if not kept or not fields:
+        return b""
     return fields if kept is True else merge_fields(fields, {}, set(field_names(fields)) - kept)
