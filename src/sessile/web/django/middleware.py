@@ -89,6 +89,8 @@ class SessionMiddleware(django_middleware.SessionMiddleware):
         response = self.process_request(request)
         if response is not None:
             return response
+        if fallback.is_configured():
+            await request._sessile.ask_former_engine()
         try:
             response = await self.get_response(request)
         except BaseException:
@@ -162,6 +164,7 @@ class SessionMiddleware(django_middleware.SessionMiddleware):
 class _Exchange(Exchange):
     front: SessionStore  # what the application has as request.session
     _former_cookie = False  # whether the session was found through the former engine's cookie
+    _carried_id: str | None = ""  # what the former engine's cookie leads to; "": it was not asked yet
 
     def _credentials(self) -> str | None:
         assert self.carrier is not None
@@ -178,15 +181,28 @@ class _Exchange(Exchange):
             self._carry_over(session)
 
     def _carry_over(self, session: RequestSession) -> None:
-        """Go on with a session of the former engine, if the client has only that one's cookie."""
+        """Go on with a session of the former engine, if the client has none of ours."""
         former = self.source.COOKIES.get(settings.SESSION_COOKIE_NAME)
-        assert self.carrier is not None
         if not former:
             return
-        record = fallback.carry_over(self.manager.store, former, self.front)
-        if record is not None and record.id is not None:
-            self.manager.store._load_into(session, record.id, not self.is_passive)
+        if self._carried_id == "":
+            record = fallback.carry_over(self.manager.store, former, self.front)
+            self._carried_id = None if record is None else record.id
+        if self._carried_id is not None:
+            self.manager.store._load_into(session, self._carried_id, not self.is_passive)
             self._former_cookie = True
+
+    async def ask_former_engine(self) -> None:
+        """In an event loop the former engine must be asked before anybody uses the session: it may have to wait."""
+        former = self.source.COOKIES.get(settings.SESSION_COOKIE_NAME)
+        if not former or self.carrier is None:
+            return
+        store = self.manager.store
+        ours = self.carrier.find(self._credentials())
+        if isinstance(ours, str) and store.load(ours, touch=False) is not None:
+            return
+        record = await fallback.acarry_over(store, former, self.front)
+        self._carried_id = None if record is None else record.id
 
     def set_cookie(self) -> str | None:
         """As in `Exchange`; also when the session's own expiry was changed, and without Max-Age for a session
