@@ -6,7 +6,10 @@ tested and not its test run.
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -41,7 +44,8 @@ def pytest_report_header() -> str:
 
 
 @pytest.fixture(scope="session")
-def database() -> None:
+def database() -> Path:
+    """The database's file, with the users alice, bob and root."""
     from django.contrib.auth import get_user_model
     from django.core.management import call_command
 
@@ -50,6 +54,7 @@ def database() -> None:
     users.create_user("alice", password="sesame")
     users.create_user("bob", password="sesame")
     users.create_superuser("root", password="sesame")
+    return Path(_folder.name) / "db.sqlite3"
 
 
 @pytest.fixture
@@ -100,9 +105,6 @@ def project(tmp_path: Path) -> Iterator[Any]:
 
 
 def projects(folder: Path) -> Iterator[Any]:
-    import shutil
-    import subprocess
-
     made: list[Path] = []
 
     class Checkout:
@@ -137,9 +139,9 @@ def projects(folder: Path) -> Iterator[Any]:
             return self.run("-W", "error", "-c", setup + code, **variables)
 
         @property
-        def table(self) -> Path:
-            """The file of its table."""
-            return Path(self.shell("from sessile.web.django import get_store; print(get_store()._path)").strip())
+        def table_name(self) -> str:
+            """The name of its table, which lies among those of this user."""
+            return _name_of(self.folder)
 
     yield Checkout
     for each in Path(f"/dev/shm/sessile-{os.geteuid()}").glob("shopsite-*"):
@@ -148,6 +150,4 @@ def projects(folder: Path) -> Iterator[Any]:
 
 
 def _name_of(folder: Path) -> str:
-    import hashlib
-
     return f"shopsite-{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:12]}"
