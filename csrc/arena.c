@@ -545,6 +545,10 @@ static enum arena_answer find_units(struct arena *arena, enum arena_pool pool, u
         }
         if (end < geometry->units)
             return ARENA_NEED_RESERVE;
+        /* Large records do not move: a short run anywhere would break up the places of others for good. Those of a run are
+         * emptied for it (room.c). */
+        if (count < ARENA_RUNS)
+            return ARENA_NEED_PAGE;
     }
     *unit = find_run(arena, hint, end, count);
     if (*unit == end && hint > 0)
@@ -710,11 +714,16 @@ enum arena_answer arena_take_small(struct arena *arena, struct page_lists *lists
     return take_class(arena, lists, holder, ARENA_OWNED, class, purpose | ARENA_UPDATE, slot);
 }
 
-/* May an empty page go, or is it the spare of its class (A4)? */
-static bool spared(const struct page_lists *lists, const struct arena_page *page)
+/* Does a listed page with `live` records hold the only free slots of a class with other records (A4)? It may not go then. */
+static bool spared(const struct page_lists *lists, const struct arena_page *page, uint32_t live)
 {
-    return page->class < ARENA_CLASSES && lists->live[page->pool][page->class] > 0 &&
-           lists->free[page->pool][page->class] <= page->slots;
+    return page->class < ARENA_CLASSES && lists->live[page->pool][page->class] > live &&
+           lists->free[page->pool][page->class] <= page->slots - live;
+}
+
+bool arena_may_go(const struct arena *arena, const struct page_lists *lists, const struct arena_page *page)
+{
+    return !spared(lists, page, pages(arena)[page->unit].live);
 }
 
 void arena_give(struct arena *arena, struct page_lists *lists, uint32_t holder, uint32_t slot)
@@ -736,25 +745,35 @@ void arena_give(struct arena *arena, struct page_lists *lists, uint32_t holder, 
     lists->free[where.pool][where.class]++;
     if (!page->listed)
         list_add(arena, lists, &where);
-    if (page->live == 0 && !spared(lists, &where))
+    if (page->live == 0 && !spared(lists, &where, 0))
         arena_return_page(arena, lists, place.unit);
+}
+
+/* Free slots that may be taken in larger classes, of up to twice the size: more of a slot is not to be wasted. */
+static uint32_t room_above(const struct geometry *geometry, const struct page_lists *lists, enum arena_pool pool,
+                           uint32_t class)
+{
+    uint32_t room = 0, most = geometry->class_size[class] * 2;
+    while (++class < geometry->class_count && geometry->class_size[class] <= most)
+        room += lists->free[pool][class] > 1 ? lists->free[pool][class] - 1 : 0;
+    return room;
 }
 
 uint32_t arena_sparsest(const struct arena *arena, const struct page_lists *lists, enum arena_pool pool)
 {
     uint32_t best = UINT32_MAX, best_live = UINT32_MAX;
     for (uint32_t class = 0; class < ARENA_LISTS; class++) {
-        uint32_t head = lists->head[pool][class];
+        uint32_t head = lists->head[pool][class], above = room_above(&arena->geometry, lists, pool, class);
         for (uint32_t look = 0; look < SPARSE_LOOKS && head != 0 && head <= arena->geometry.units; look++) {
             const struct page *page = &pages(arena)[head - 1];
             uint32_t holder;
             struct arena_page where;
             if (!read_head(arena, head - 1, &holder, &where))
                 break;
-            uint32_t own_free = where.slots - page->live, all_free = lists->free[pool][class];
-            bool fits = page->live == 0 ? !spared(lists, &where)
-                                        : class <= ARENA_ENTRY && all_free > own_free && all_free - own_free > page->live;
-            if (fits && page->live < best_live) {
+            uint32_t others = lists->free[pool][class] - (where.slots - page->live);
+            uint32_t room = above + (others > 1 ? others - 1 : 0);
+            bool fits = page->live == 0 || (class <= ARENA_ENTRY && room >= page->live);
+            if (fits && page->live < best_live && !spared(lists, &where, page->live)) {
                 best = head - 1;
                 best_live = page->live;
             }

@@ -182,8 +182,11 @@ struct arena_place {
 };
 bool arena_place(const struct arena *arena, uint32_t holder, uint32_t slot, struct arena_place *place);
 uint32_t arena_slot_of(const struct arena *arena, uint32_t unit, uint32_t number, uint32_t size);
-/* The page with the fewest records among those of this pool's lists whose records fit elsewhere in the same lists: unit
- * of its head, or UINT32_MAX. Holder's lock. */
+/* May the page go, its records moved elsewhere, or would records of its class be left without a spare slot (A4)? Listed page,
+ * holder's lock. */
+bool arena_may_go(const struct arena *arena, const struct page_lists *lists, const struct arena_page *page);
+/* The page with the fewest records among those of this pool's lists that may go and whose records fit elsewhere in the same
+ * lists, also into larger slots: unit of its head, or UINT32_MAX. Holder's lock. */
 uint32_t arena_sparsest(const struct arena *arena, const struct page_lists *lists, enum arena_pool pool);
 /* The run of `units` units, at a multiple of that, from which the fewest records must be moved to make it free, looked for
  * in a stretch of the data from unit `from` on: its first unit, or UINT32_MAX. No lock: a guess. */

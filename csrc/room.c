@@ -145,7 +145,8 @@ static bool evacuate_one(struct sessile *table, uint32_t number, bool owned_too,
     struct hold hold;
     if (shard_enter(table, number, wait_ms, &hold) != SESSILE_OK)
         return false;
-    bool freed = shard_evacuate(&hold, ARENA_ANONYMOUS) || (owned_too && shard_evacuate(&hold, ARENA_OWNED));
+    bool freed = shard_evacuate(&hold, ARENA_ANONYMOUS) || (owned_too && shard_evacuate(&hold, ARENA_OWNED)) ||
+                 shard_send_home(&hold, ARENA_ANONYMOUS) || (owned_too && shard_send_home(&hold, ARENA_OWNED));
     shard_leave(&hold);
     return freed;
 }

@@ -26,6 +26,8 @@
 #define RETIRED_FIRST 0xc0000000u         /* `prev` of the first record of the retired list */
 #define EVICT_LOOKS 8u
 #define EVACUATE_MOVES 64u
+#define HOME_LOOKS 64u
+#define HOME_PAGES 4u
 #define PENDING_AGAIN_S 10u
 
 /* ---- private copies ---- */
@@ -833,9 +835,9 @@ bool shard_evict(struct hold *hold, enum wheel_kind kind, const uint8_t except[3
     return false;
 }
 
-/* Moves one record into another free slot of its pages, with its version: until the old copy is gone the two are alike, and
- * recovery may keep either. No page is lent for it, else emptying one page would fill another. */
-static bool move(struct hold *hold, uint32_t slot, struct record *record, enum arena_pool pool)
+/* Moves one record into another free slot, with its version: until the old copy is gone the two are alike, and recovery may
+ * keep either. */
+static bool move(struct hold *hold, uint32_t slot, struct record *record, enum arena_pool pool, int purpose)
 {
     struct arena *arena = &hold->table->arena;
     uint64_t commit = atomic_load_explicit(&record->commit, memory_order_relaxed);
@@ -843,8 +845,7 @@ static bool move(struct hold *hold, uint32_t slot, struct record *record, enum a
     struct arena_place place;
     if (!arena_place(arena, hold->number, slot, &place) || size > place.size ||
         (uint32_t)commit != record_checksum(record, lengths) ||
-        arena_take(arena, &hold->shard->lists, hold->number, pool, size, ARENA_ANY_CLASS | ARENA_NO_WAIT | ARENA_NO_LEND,
-                   &to) != ARENA_OK)
+        arena_take(arena, &hold->shard->lists, hold->number, pool, size, purpose | ARENA_NO_WAIT, &to) != ARENA_OK)
         return false;
     commit_copy(hold, arena_record(arena, to), record, lengths, record_version(commit));
     supersede(hold, slot, to);
@@ -857,7 +858,8 @@ bool shard_evacuate_page(struct hold *hold, uint32_t unit)
     struct shard *shard = hold->shard;
     uint32_t next = unit;
     struct arena_page page;
-    if (!arena_next_page(arena, hold->number, &next, &page) || page.unit != unit)
+    if (!arena_next_page(arena, hold->number, &next, &page) || page.unit != unit ||
+        !arena_may_go(arena, &shard->lists, &page))
         return false;
     shard_seq_begin(shard);
     arena_unlist(arena, &shard->lists, unit);
@@ -868,13 +870,86 @@ bool shard_evacuate_page(struct hold *hold, uint32_t unit)
         struct record *record = arena_record(arena, slot);
         if (!record || !record_is_live(atomic_load_explicit(&record->commit, memory_order_relaxed)))
             continue;
-        moved = move(hold, slot, record, page.pool);
+        /* No page is lent for it, else emptying one page would fill another. */
+        moved = move(hold, slot, record, page.pool, ARENA_ANY_CLASS | ARENA_NO_LEND);
         moves += moved;
     }
     arena_relist(arena, &shard->lists, unit);
     bool returned = arena_return_page(arena, &shard->lists, unit);
     shard_seq_end(shard);
     return returned || moves == EVACUATE_MOVES;
+}
+
+static struct record *live_record(const struct hold *hold, uint32_t slot)
+{
+    struct record *record = arena_record(&hold->table->arena, slot);
+    return record && record_is_live(atomic_load_explicit(&record->commit, memory_order_relaxed)) ? record : NULL;
+}
+
+static uint32_t own_class(const struct hold *hold, const struct record *record)
+{
+    return arena_class(&hold->table->arena.geometry, RECORD_HEADER + record_payload_length(record_read_lengths(record)));
+}
+
+/* Would each record of a page fit a smaller class, with at most one page lent for them, no larger than theirs? */
+static bool can_send_home(const struct hold *hold, const struct arena_page *page)
+{
+    const struct arena *arena = &hold->table->arena;
+    const struct page_lists *lists = &hold->shard->lists;
+    uint32_t count[ARENA_LISTS] = {0}, live = 0, lent = 0;
+    for (uint32_t i = 0; i < page->slots; i++) {
+        const struct record *record = live_record(hold, arena_slot_of(arena, page->unit, i, page->size));
+        uint32_t class = record ? own_class(hold, record) : 0;
+        if (record && class >= page->class)
+            return false;
+        count[class] += record != NULL;
+        live += record != NULL;
+    }
+    for (uint32_t class = 0; class < page->class; class++) {
+        uint32_t free = lists->free[page->pool][class], room = free > 1 ? free - 1 : 0;
+        if (room >= count[class])
+            continue;
+        room += arena->geometry.class_slots[class];
+        if (room < count[class] || arena->geometry.class_units[class] > page->units || lent++ > 0)
+            return false;
+    }
+    return live > 0 && live <= EVACUATE_MOVES;
+}
+
+/* Moves the records of a page into slots of their own size. A page that is lent for them may be of the reserve: this one is
+ * returned for it under the same lock. */
+static bool send_home(struct hold *hold, const struct arena_page *page)
+{
+    bool moved = true;
+    shard_seq_begin(hold->shard);
+    for (uint32_t i = 0; i < page->slots && moved; i++) {
+        uint32_t slot = arena_slot_of(&hold->table->arena, page->unit, i, page->size);
+        struct record *record = live_record(hold, slot);
+        moved = !record || move(hold, slot, record, page->pool, ARENA_UPDATE);
+    }
+    shard_seq_end(hold->shard);
+    return moved;
+}
+
+bool shard_send_home(struct hold *hold, enum arena_pool pool)
+{
+    const struct arena *arena = &hold->table->arena;
+    uint32_t place = hold->shard->lsn * 0x9e3779b1u;
+    for (uint32_t look = 0, pages = 0; look < HOME_LOOKS && pages < HOME_PAGES; look++, place++) {
+        uint64_t entry = atomic_load(&hold->index.entries[place & (hold->index.active - 1)]);
+        uint32_t slot = (uint32_t)entry & 0x7fffffffu, unit, holder;
+        const struct record *record = entry ? live_record(hold, slot) : NULL;
+        struct arena_place where;
+        struct arena_page page;
+        if (!record || !arena_place(arena, hold->number, slot, &where) || where.pool != pool ||
+            where.class >= arena->geometry.class_count || own_class(hold, record) >= where.class)
+            continue;
+        pages++;
+        unit = where.unit;
+        if (arena_page_at(arena, unit, &holder, &page) && can_send_home(hold, &page))
+            return send_home(hold, &page);
+    }
+    return false;
 }
 
 bool shard_evacuate(struct hold *hold, enum arena_pool pool)

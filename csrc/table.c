@@ -161,6 +161,13 @@ static void touch(struct record *record, int64_t now, unsigned flags)
         atomic_store_explicit(&record->used, renewed, memory_order_relaxed);
 }
 
+/* A copy is made before the record is touched: one that does not fit changes nothing. */
+static void copy_used(const struct image *image, const struct record *record)
+{
+    atomic_store_explicit(&image->record->used, atomic_load_explicit(&record->used, memory_order_relaxed),
+                          memory_order_relaxed);
+}
+
 /* Under the shard's lock; figures are read without it. */
 static void count(_Atomic uint64_t *figure)
 {
@@ -202,8 +209,7 @@ static enum sessile_status copy_once(struct lookup *lookup, size_t *needed)
             status = shard_copy(&hold, record, &lookup->image, needed);
             if (status == SESSILE_OK && kind == RECORD_SESSION && fits(lookup)) {
                 touch(record, hold.now, lookup->flags);
-                atomic_store_explicit(&lookup->image.record->used, atomic_load_explicit(&record->used, memory_order_relaxed),
-                                      memory_order_relaxed);
+                copy_used(&lookup->image, record);
                 count(&hold.shard->loads);
             } else if (status == SESSILE_OK && kind == RECORD_RETIRED && !dead) {
                 touch(record, hold.now, lookup->flags & SESSILE_TOUCH);
@@ -468,8 +474,11 @@ enum sessile_status sessile_read(struct sessile *table, const struct sessile_cal
             memcpy(session->digest, located.record->digest, 32);
             status = SESSILE_EXPIRED;
         } else {
-            touch(located.record, now, flags & SESSILE_TOUCH);
             status = shard_copy(&located.hold, located.record, &image, &needed);
+            if (status == SESSILE_OK) {
+                touch(located.record, now, flags & SESSILE_TOUCH);
+                copy_used(&image, located.record);
+            }
         }
         shard_leave(&located.hold);
         if (status != SESSILE_BUFFER)

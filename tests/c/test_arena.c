@@ -366,6 +366,28 @@ static void what_is_derived_is_rebuilt(void)
     done();
 }
 
+/* Large records do not move: each run lies where none of its length is in another's way. */
+static void runs_lie_at_multiples_of_their_length(void)
+{
+    uint32_t slot, most = 0;
+    use(1000, 4 << 20, 0.5);
+    for (uint32_t turn = 0; turn < 400; turn++) {
+        uint32_t units = 2 + (uint32_t)(check_random(&state) % (ARENA_RUNS - 2));
+        struct arena_place place;
+        enum arena_answer answer = ARENA_NEED_RESERVE;
+        while (answer == ARENA_NEED_RESERVE && arena_reserve(arena, false) == 0)
+            answer = arena_take(arena, lists_of(0), 0, ARENA_OWNED, units * arena->geometry.unit_size, ARENA_CREATE, &slot);
+        if (answer != ARENA_OK)
+            continue;
+        CHECK(arena_place(arena, 0, slot, &place) && place.unit % units == 0);
+        most = place.unit > most ? place.unit : most;
+        if (check_random(&state) % 2)
+            arena_give(arena, lists_of(0), 0, slot);
+    }
+    CHECK(most > arena->geometry.units / 2);
+    done();
+}
+
 static void the_checks_name_a1_a2_and_a5(void)
 {
     populate();
@@ -464,6 +486,7 @@ int main(void)
     RUN(a_taken_pool_lock_is_not_waited_for_by_who_may_not);
     RUN(memory_is_reserved_before_it_is_used_a2);
     RUN(what_is_derived_is_rebuilt);
+    RUN(runs_lie_at_multiples_of_their_length);
     RUN(the_checks_name_a1_a2_and_a5);
     RUN(half_a_lending_is_none_a1);
     RUN(damage_is_not_followed_outside);

@@ -307,6 +307,25 @@ static void growing_records_leave_the_others_their_room_a4(void)
     done();
 }
 
+/* ... nor one that needs a run of pages, which are emptied for it. */
+static void large_records_leave_the_others_their_room_a4(void)
+{
+    struct sessile_session got;
+    for (uint64_t seed = 1; seed < 8; seed++) {
+        uint64_t random = seed, refused = 0;
+        use(30000, 2 << 20, 0.5);
+        while (refused < 40)
+            refused += store("", check_random(&random) % 3 ? 40 + check_random(&random) % 1500
+                                                           : 5000 + check_random(&random) % 20000) != SESSILE_OK;
+        for (uint64_t i = 0; i < stored_count; i++) {
+            CHECK(load(table, i, 0, &got) == SESSILE_OK);
+            CHECK(update(table, &got, NULL, got.fields_length < 4000 ? got.fields_length : 100, &got) == SESSILE_OK);
+        }
+        CHECK(count_loaded(0, stored_count) == stored_count);
+        done();
+    }
+}
+
 /* ... nor does a log-in, whose old id leaves a record behind, or a renewal. */
 static void rotations_leave_the_others_their_room_a4(void)
 {
@@ -411,6 +430,50 @@ static int refuse_reservation(enum system_operation operation)
     return operation == SYSTEM_RESERVE ? refusal : 0;
 }
 
+/* Sizes of 50 bytes to 8 KiB, as many in each doubling. */
+static size_t mixed_size(uint64_t *random)
+{
+    size_t doubling = (size_t)50 << check_random(random) % 8;
+    size_t size = doubling + check_random(random) % doubling;
+    return size < 8192 ? size : 8192;
+}
+
+/* A small table has few pages for each shard, so that half-empty ones weigh most. */
+static void sessions_of_mixed_sizes_fill_a_small_table(void)
+{
+    for (uint64_t seed = 1; seed < 4; seed++)
+        for (unsigned each = 1; each <= 10; each += 9) {
+            uint64_t random = seed;
+            char owner[24];
+            use(4000, 2 << 20, 0.5);
+            do
+                snprintf(owner, sizeof owner, "owner%u", (unsigned)(stored_count / each));
+            while (store(owner, mixed_size(&random)) == SESSILE_OK);
+            CHECK(stats().memory_used >= stats().memory / 100 * (each == 1 ? 84 : 82));
+            done();
+        }
+}
+
+/* Whatever was there before, of whatever size: nine tenths of what a fresh table would hold find room. */
+static void another_size_takes_the_room_of_the_first(void)
+{
+    static const uint32_t pairs[][2] = {{50, 20000}, {158, 50}, {158, 20000}, {500, 6000}, {50, 8192}, {20000, 50}, {50, 50}};
+    for (unsigned i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+        use(20000, 2 << 20, 0.5);
+        uint64_t fresh = fill("", pairs[i][1]);
+        done();
+        use(20000, 2 << 20, 0.5);
+        uint64_t before = fill("", pairs[i][0]);
+        for (uint64_t number = 0; number < before; number++) {
+            destroy(number);
+            (void)store("", pairs[i][1]);
+        }
+        fill("", pairs[i][1]);
+        CHECK((stored_count - before) * 100 >= fresh * 90);
+        done();
+    }
+}
+
 static void memory_that_the_system_refuses_is_a_status(void)
 {
     static const int errors[] = {ENOSPC, ENOMEM, EINTR};
@@ -461,11 +524,14 @@ int main(void)
     RUN(a_refused_update_leaves_the_old_record);
     RUN(an_update_of_no_larger_size_always_finds_room_a4);
     RUN(growing_records_leave_the_others_their_room_a4);
+    RUN(large_records_leave_the_others_their_room_a4);
     RUN(rotations_leave_the_others_their_room_a4);
     RUN(what_is_past_its_deadline_makes_room);
     RUN(what_revoke_all_ended_makes_room);
     RUN(sparse_pages_are_emptied);
     RUN(a_large_record_finds_its_run_of_pages);
+    RUN(sessions_of_mixed_sizes_fill_a_small_table);
+    RUN(another_size_takes_the_room_of_the_first);
     RUN(memory_that_the_system_refuses_is_a_status);
     RUN(making_room_waits_for_a_call_that_may_wait);
     free(stored);
