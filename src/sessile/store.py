@@ -33,6 +33,7 @@ __all__ = ["SessionInfo", "Stats", "Store"]
 
 _logger = logging.getLogger("sessile")
 
+_REPORTS = 300
 _SWEEP_BUDGET = 1024
 _EXPIRY = frozenset(number for number, reason in _table.REASONS.items() if reason in ("idle", "absolute"))
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -351,11 +352,14 @@ class Store(Table):
                 return 0
         elif keep is not None and keep.owner == owner:
             kept = int(keep.handle or "0", 16)
+        count = 0
         if persistence is not None:
-            # Reports have room for so many only; what is listed and ended by others meanwhile has ended all
-            # the same.
+            # What is listed, and ended by others meanwhile, has ended all the same.
             listed = {int(each[0], 16) for each in self._list(owner, 0)}
-        count = self._revoke(owner, kept, only)
+            # There is room for so many reports in one call; who logs in meanwhile must be among them.
+            for each in listed - {kept} if only == 0 and len(listed) > _REPORTS else ():
+                count += self._revoke(owner, 0, each)
+        count += self._revoke(owner, kept, only)
         if persistence is not None:
             persistence.ended(listed & {only} if only else listed - {kept})
             persistence.settle()

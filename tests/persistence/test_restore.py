@@ -211,6 +211,16 @@ def test_per_08_whoever_tells_a_new_id_has_made_it_durable(
     assert through_old is None or through_old.id == renewed.id
 
 
+def test_per_09_an_owner_with_many_sessions(stores: Stores) -> None:
+    """PER-09: more than one call can report."""
+    store = stores.open(max_sessions_per_owner=None)
+    sessions = [store.create({"n": n}, owner="eva") for n in range(900)]
+    store.snapshot()
+    assert store.revoke("eva", keep=sessions[7]) == 899
+    store = stores.reopen(store)
+    assert [info.handle for info in store.sessions("eva")] == [sessions[7].handle]
+
+
 def test_the_end_of_a_session_survives_two_crashes(stores: Stores) -> None:
     store = stores.open()
     session = store.create({"n": 1}, owner="eva")
