@@ -16,6 +16,7 @@ be mistaken for one whose log-outs are known.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import fcntl
 import hmac
 import logging
@@ -439,9 +440,11 @@ class Persistence(Ends):
         """Take a last image, and give up the directory. What goes wrong is told, and ends nothing else."""
         self._stop.set()
         _all.discard(self)
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
         try:
-            if self.journal is not None:
-                self.journal.close()
+            with contextlib.suppress(SnapshotError):  # of frames that the image, if it can be written, makes needless
+                super().close()
             self.write()
         except (SnapshotError, StoreClosed) as error:
             _logger.error("the last snapshot was not written to %s: %s", self.directory.path, error)
