@@ -31,7 +31,7 @@ from django.contrib.sessions.backends.base import CreateError, SessionBase, Upda
 from django.utils.module_loading import import_string
 
 from sessile import _table
-from sessile.codec import decode_fields, encode_fields, merge_fields, split_fields
+from sessile.codec import decode_fields, decode_value, encode_fields, find_field, merge_fields, split_fields
 from sessile.errors import SessionGone
 from sessile.session import Session
 from sessile.store import Store
@@ -68,8 +68,8 @@ class SessionStore(SessionBase):
     _key: str | None = None
     _record: Session | None = None
     _record_key: str | None = None  # the key that the record goes with
-    _record_id: str | None = None  # the id that the record had then
     _exchange: Exchange | None = None  # of the request; then key and record are the exchange's
+    _session_cache: dict[str, Any]
     _reissue = False  # whether the cookie's lifetime may have changed
 
     def __init__(self, session_key: str | None = None) -> None:
@@ -120,19 +120,22 @@ class SessionStore(SessionBase):
         key = self._key
         if key is None:
             return None
-        record = get_store().load(_id_of(key))
-        self._bind(record, key)
+        store = get_store()
+        record = store.load(key)  # which answers None to what is no id, at once
+        if record is None and not _is_id(key):
+            record = store.load(_id_of(key))
+        self._record = record
+        self._record_key = key
         return record
 
     def _bind(self, record: Session | None, key: str | None) -> None:
         """Let the key stand for this record."""
         self._record = record
-        self._record_id = None if record is None else record.id
         self._record_key = key
 
-    def _follow_id(self, record: Session) -> None:
-        """After an operation that may have given the session another id."""
-        if self._exchange is None and record.id != self._record_id:
+    def _follow_id(self, record: Session, before: str | None) -> None:
+        """After an operation that may have given the session another id than the one before."""
+        if self._exchange is None and record.id != before:
             self._key = record.id
             self._bind(record, record.id)
 
@@ -147,6 +150,15 @@ class SessionStore(SessionBase):
         return _table.new_id()
 
     # ---- reading ----
+
+    def _get_session(self, no_load: bool = False) -> dict[str, Any]:
+        self.accessed = True
+        found: dict[str, Any] | None = self.__dict__.get("_session_cache")
+        if found is None:
+            found = self._session_cache = {} if no_load or self._get_session_key() is None else self.load()
+        return found
+
+    _session = property(_get_session)
 
     def load(self) -> dict[str, Any]:
         """The fields as they are stored; of an unknown or expired key {}, and the key is dropped (SID-06)."""
@@ -333,13 +345,8 @@ class SessionStore(SessionBase):
             return True
         if fields == stored:
             return self._renew(record)
-        new, old = split_fields(fields), split_fields(stored)
-        changed = {name: value for name, value in new.items() if old.get(name) != value}
-        gone = [name for name in old if name not in new]
-        if not changed and not gone:
-            return self._renew(record)
         timeouts = (_table.KEEP, _table.KEEP)
-        if _EXPIRY_FIELD in changed or _EXPIRY_FIELD in gone:
+        if find_field(fields, _EXPIRY_FIELD) != find_field(stored, _EXPIRY_FIELD):
             self._reissue = True
             wanted = self._timeouts(data, record)
             if wanted is None:  # it has expired already
@@ -347,9 +354,34 @@ class SessionStore(SessionBase):
                 self._bind(None, None)
                 return True
             timeouts = wanted
-        _merge(record, changed, gone, timeouts)
-        self._follow_id(record)
+        record._store._require_size(fields)
+        before = record.id
+        if not record._update(record, fields, *timeouts, record._touches):
+            _merge(record, fields, stored, timeouts)
+            self._rebase(stored, record._fields)
+        self._follow_id(record, before)
         return True
+
+    def _rebase(self, loaded: bytes, stored: bytes) -> None:
+        """Take over what others changed, or else the next save would undo it.
+
+        Args:
+            loaded: the fields that `_session_cache` was made of.
+            stored: the record's fields now.
+        """
+        if loaded == stored:
+            return
+        cache = self._session_cache
+        own = split_fields(encode_fields(plain(cache)))
+        before, after = split_fields(loaded), split_fields(stored)
+        for name in {**before, **after}:
+            if own.get(name) != before.get(name):
+                continue  # changed here
+            if name in after:
+                if after[name] != before.get(name):
+                    cache[name] = decode_value(after[name])
+            else:
+                cache.pop(name, None)
 
     def _renew(self, record: Session) -> bool:
         """Nothing to write: only the idle deadline moves on, if the session is still there."""
@@ -360,12 +392,16 @@ class SessionStore(SessionBase):
 
     def _log_in(self, record: Session, owner: str, data: dict[str, Any]) -> None:
         """Make the user that the fields name the session's owner: under a new id, with all fields."""
-        for name in record:
-            if name not in data:
+        loaded = record._fields
+        own, old = split_fields(encode_fields(data)), split_fields(loaded)
+        for name in old:
+            if name not in own:
                 del record[name]
-        for name, value in data.items():
-            record[name] = value
+        for name, value in own.items():
+            if old.get(name) != value:
+                record[name] = data[name]
         idle, absolute = self._timeouts(data, None) or (_LEAST_MS, _LEAST_MS)
+        before = record.id
         record.login(
             owner,
             keep=True,
@@ -373,8 +409,9 @@ class SessionStore(SessionBase):
             absolute_timeout=absolute / 1000 if absolute > 0 else None,
         )
         record._discard(hidden=False)
+        self._rebase(loaded, record._fields)
         self._reissue = True
-        self._follow_id(record)
+        self._follow_id(record, before)
 
     def _log_out(self, record: Session) -> None:
         """The user has gone from the fields: what is left goes on in a new, anonymous session."""
@@ -417,14 +454,16 @@ class SessionStore(SessionBase):
         if record is None:
             self.create()
             return
+        before, loaded = record.id, record._fields
         try:
             record.rotate()
         except SessionGone:
             record.logout()
-            self._session_cache: dict[str, Any] = {}
+            self._session_cache = {}
             self.create()
             return
-        self._follow_id(record)
+        self._rebase(loaded, record._fields)
+        self._follow_id(record, before)
         self.modified = True
 
     @classmethod
@@ -507,19 +546,22 @@ def _within(seconds: float) -> int:
     return max(_LEAST_MS, min(int(seconds * 1000), _table.TIMEOUT_MAX_MS))
 
 
-def _merge(record: Session, changed: dict[str, bytes], gone: list[str], timeouts: tuple[int, int]) -> None:
-    """Put changes into what is stored by now. An emptied session stays, as Django has it.
+def _merge(record: Session, wanted: bytes, before: bytes, timeouts: tuple[int, int]) -> None:
+    """Others changed the session since it was loaded: put what differs between `wanted` and `before`, the fields that
+    were loaded, into what is stored by now. An emptied session stays, as Django has it.
 
     Raises:
         SessionGone: it ended.
         Busy: others kept changing it.
     """
-    at: Any = record
+    new, old = split_fields(wanted), split_fields(before)
+    changed = {name: value for name, value in new.items() if old.get(name) != value}
+    gone = [name for name in old if name not in new]
     patience = None
     while True:
+        at = record._reread_or_refuse()
         fields = merge_fields(at._fields, changed, gone)
         record._store._require_size(fields)
         if record._update(at, fields, *timeouts, record._touches):
             return
         patience = record._wait(patience)
-        at = record._reread_or_refuse()

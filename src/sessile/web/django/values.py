@@ -16,10 +16,27 @@ _DEEPEST: Final = 64  # beyond what can be stored: a value that contains itself 
 
 def plain(data: dict[Any, Any]) -> dict[str, Any]:
     """The fields as they are to be stored: `data` itself, where there is nothing to change."""
-    for name, value in data.items():
-        if type(value) not in _SCALARS or type(name) is not str:
-            return {_key(name): _plain(value, 0) for name, value in data.items()}
-    return data
+    if _is_plain(data, 0):
+        return data
+    return {_key(name): _plain(value, 0) for name, value in data.items()}
+
+
+def _is_plain(value: Any, depth: int) -> bool:
+    """Whether `_plain` would change nothing in it; looking costs a fraction of making it anew."""
+    if depth > _DEEPEST:
+        return True
+    kind = type(value)
+    if kind is dict:
+        for name, each in value.items():
+            if type(name) is not str or (type(each) not in _SCALARS and not _is_plain(each, depth + 1)):
+                return False
+    elif kind is list:
+        for each in value:
+            if type(each) not in _SCALARS and not _is_plain(each, depth + 1):
+                return False
+    else:
+        return not isinstance(value, (tuple, list, dict, str, int, float))
+    return True
 
 
 def _plain(value: Any, depth: int) -> Any:
