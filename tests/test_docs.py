@@ -33,6 +33,7 @@ OPERATIONS = ROOT / "docs" / "operations.md"
 PYTHON = ROOT / "docs" / "python.md"
 TABLE = ROOT / "docs" / "table.md"
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
+FRAMEWORKS = {ROOT / "docs" / "django.md": "tests/web/django/test_page.py"}  # what runs their examples
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 LINKING = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 
@@ -102,7 +103,7 @@ def run(block: Block, page: str, names: dict[str, Any]) -> None:
             exec(compile(ast.Module([node], []), page, "exec"), names)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in FRAMEWORKS], ids=name_of)
 def test_every_example_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each page from top to bottom in one namespace; a store with a name lies in a directory of its own."""
     monkeypatch.setattr("sessile.store._own_directory", lambda: str(tmp_path))
