@@ -8,7 +8,8 @@ that change something. `cuts` gives the states in which a disk can be after any 
 have
   happened (a journaling file system keeps their order), unless `shuffles`: then each of them alone, too.
 
-`Recorder(lies=...)` leaves calls out of the log, as if the program had forgotten them: the negative controls.
+`Recorder(lies=...)` leaves calls out of the log, as if the program had forgotten them, and `renames_first` puts a
+rename before the sync of its file: the negative controls.
 """
 
 import itertools
@@ -24,11 +25,13 @@ SECTOR = 512
 class Recorder:
     """Passes calls on to the operating system and keeps a log of changes."""
 
-    def __init__(self, lies: tuple[str, ...] = ()) -> None:
+    def __init__(self, lies: tuple[str, ...] = (), *, renames_first: bool = False) -> None:
         self.log: list[tuple[Any, ...]] = []
         self.files: dict[int, int] = {}  # descriptor to number of the file
         self.places: dict[int, int] = {}
         self.lies = lies
+        self.renames_first = renames_first
+        self._held: list[int] = []  # files whose sync is logged after the rename that follows it
         self._count = 0
         self.fails: Callable[[str], None] = lambda call: None
 
@@ -69,7 +72,9 @@ class Recorder:
     def fsync(self, descriptor: int) -> None:
         self.fails("fsync")
         os.fsync(descriptor)
-        if descriptor in self.files:
+        if descriptor in self.files and self.renames_first:
+            self._held.append(self.files[descriptor])
+        elif descriptor in self.files:
             self._add("sync", self.files[descriptor])
         else:
             self._add("sync names")
@@ -83,6 +88,8 @@ class Recorder:
         self.fails("rename")
         os.rename(old, new, **where)
         self._add("rename", old, new)
+        while self._held:
+            self._add("sync", self._held.pop())
 
     def unlink(self, name: str, *, dir_fd: int | None = None) -> None:
         os.unlink(name, dir_fd=dir_fd)

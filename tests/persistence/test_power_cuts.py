@@ -126,3 +126,9 @@ def test_the_model_sees_a_forgotten_sync(
     assert wrong != []
     if forgotten != "sync names":
         assert any(symptom in each for each in wrong)
+
+
+def test_the_model_sees_a_rename_before_the_sync(stores: Stores, in_place: Callable[[Any], None], tmp_path: Path) -> None:
+    """The negative control of the order: a file that has its name before it is durable."""
+    wrong = run(stores, in_place, tmp_path, Recorder(renames_first=True), False)
+    assert any("refused" in each for each in wrong)
