@@ -22,6 +22,16 @@ static enum sessile_status failed(struct sessile_problem *problem, const char *o
     return SESSILE_SYSTEM;
 }
 
+static enum sessile_status foreign(const struct stat *facts, const char *owner, const char *mode,
+                                   struct sessile_problem *problem)
+{
+    bool by_owner = facts->st_uid != geteuid();
+    problem->operation = by_owner ? owner : mode;
+    problem->wanted = geteuid();
+    problem->found = by_owner ? facts->st_uid : facts->st_mode & 07777;
+    return SESSILE_FOREIGN;
+}
+
 static enum sessile_status check_file_system(int descriptor, uint64_t size, struct sessile_problem *problem)
 {
     struct statfs facts;
@@ -64,10 +74,7 @@ static enum sessile_status open_directory(const char *path, int *directory, cons
     if (facts.st_uid == geteuid() && (facts.st_mode & 022) == 0)
         return SESSILE_OK;
     close(*directory);
-    problem->operation = "directory";
-    problem->wanted = geteuid();
-    problem->found = facts.st_uid != geteuid() ? facts.st_uid : facts.st_mode & 07777;
-    return SESSILE_FOREIGN;
+    return foreign(&facts, "owner of the directory", "mode of the directory", problem);
 }
 
 static enum sessile_status check_file(int descriptor, struct sessile_problem *problem)
@@ -81,10 +88,7 @@ static enum sessile_status check_file(int descriptor, struct sessile_problem *pr
     }
     if (facts.st_uid == geteuid() && (facts.st_mode & 077) == 0)
         return SESSILE_OK;
-    problem->operation = "file";
-    problem->wanted = geteuid();
-    problem->found = facts.st_uid != geteuid() ? facts.st_uid : facts.st_mode & 07777;
-    return SESSILE_FOREIGN;
+    return foreign(&facts, "owner of the file", "mode of the file", problem);
 }
 
 int home_memory(uint64_t size, struct home_file *file)
@@ -128,7 +132,7 @@ enum sessile_status home_open(const char *path, struct home_file *file, struct s
         return SESSILE_PLACE;
     }
     if (file->descriptor < 0 && (error == EACCES || error == EPERM)) {
-        problem->operation = "file";
+        problem->operation = "access to the file";
         problem->error = error;
         return SESSILE_FOREIGN;
     }

@@ -386,6 +386,7 @@ static enum sessile_status read_header(const struct home_file *file, struct geom
     void *page;
     uint64_t size = home_size(file), least;
     problem->wanted = ARENA_FORMAT;
+    problem->found = 0;
     if (size < ARENA_HEADER_SIZE)
         return SESSILE_FORMAT;
     int status = system_map(file->descriptor, ARENA_HEADER_SIZE, &page);
@@ -408,8 +409,10 @@ static enum sessile_status read_header(const struct home_file *file, struct geom
         if (differs)
             answer = SESSILE_GONE;    /* of an earlier boot */
     }
-    if (answer == SESSILE_OK && here != 0 && header->time_namespace != 0 && here != header->time_namespace)
+    if (answer == SESSILE_OK && here != 0 && header->time_namespace != 0 && here != header->time_namespace) {
+        problem->operation = "time namespace";
         answer = SESSILE_BOOT;
+    }
     system_unmap(page, ARENA_HEADER_SIZE);
     return answer;
 }

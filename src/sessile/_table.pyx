@@ -150,6 +150,29 @@ def statuses() -> dict[str, int]:
     }
 
 
+_PLACES = {
+    "symbolic link": "is a symbolic link, or its directory is one: pass the path that it leads to",
+    "hard link": "has a second name (a hard link), by which others may know it: remove that one",
+    "regular file": "is not a regular file: pass another path",
+    "network file system": "is on a network file system, whose locks and memory are not those of one host: pass a path on a "
+                           "file system of this host, such as /dev/shm",
+}
+"""What is wrong with the place of a table, by the operation that the table names."""
+
+
+cdef str foreign(path, operation, wanted, found):
+    if operation == "mode of the directory":
+        return f"others may write to the directory of {path} (mode {found:04o}): give it mode 0700, or pass another path"
+    if operation == "mode of the file":
+        return f"others may open {path} (mode {found:04o}): give it mode 0600 if you trust what is in it, or pass another path"
+    if operation == "access to the file":
+        return f"{path} cannot be opened by user {os.geteuid()}: run as the user that made it, or pass another path"
+    return (
+        f"the {operation.removeprefix('owner of the ')} of {path} belongs to user {found}, and this process is user {wanted}: "
+        "run as that user, or pass a path of your own"
+    )
+
+
 def error_of(int status, *, handle=None, double timeout=0.0, room=(0, 0, 0, 0), path=None, problem=(0, None, 0, 0)):
     """The exception that a status means; None for SESSILE_OK. Every status that reaches Python goes through here.
 
@@ -198,7 +221,9 @@ def error_of(int status, *, handle=None, double timeout=0.0, room=(0, 0, 0, 0), 
     if status == SESSILE_DETACHED:
         return AttachError(f"this process has no access to {where}: {refused}", path=path)
     if status == SESSILE_PROCESSES:
-        return AttachError(f"{SESSILE_PROCESSES_MAX} processes use {where} already; no more can", path=path)
+        return AttachError(
+            f"{SESSILE_PROCESSES_MAX} processes use {where} already; no more can: end some, or pass another path", path=path
+        )
     if status == SESSILE_SYSTEM:
         return AttachError(f"{where} cannot be opened: {refused}", path=path)
     if status == SESSILE_NO_SPACE:
@@ -207,27 +232,28 @@ def error_of(int status, *, handle=None, double timeout=0.0, room=(0, 0, 0, 0), 
             "the file system (a container's /dev/shm: docker run --shm-size)", path=path,
         )
     if status == SESSILE_FORMAT:
-        return AttachError(
-            f"{path} is not a table, or one of another version of sessile: pass another path, or remove the file "
-            "when no process uses it", path=path,
-        )
+        what = "is not a table" if not found else "is a table that is damaged, or of another build of sessile"
+        if found and found != wanted:
+            what = f"is a table of format {found}, and this version of sessile knows format {wanted}"
+        return AttachError(f"{path} {what}: pass another path, or remove the file when no process uses it", path=path)
     if status == SESSILE_FOREIGN:
-        return AttachError(
-            f"{path} or its directory belongs to another user, or others may write to it (user or mode {found}, "
-            f"expected {wanted}): a table is only safe in a directory of your own, mode 0700", path=path,
-        )
+        return AttachError(foreign(path, operation, wanted, found), path=path)
     if status == SESSILE_KEY:
         return AttachError(
             f"{where} was made with another secret: pass the one that it was made with, as secret= or in its list",
             path=path,
         )
-    if status == SESSILE_BOOT:
-        return AttachError(f"{where} was made in another time namespace: its clock cannot be read here", path=path)
-    if status == SESSILE_PLACE:
+    if status == SESSILE_BOOT and operation == "time namespace":
         return AttachError(
-            f"{path} is on a network file system, a symbolic link, or not a regular file: a table must be a file of "
-            "this host", path=path,
+            f"{where} was made in another time namespace, whose clock cannot be read here: use it from processes of that "
+            "namespace, or pass another path", path=path,
         )
+    if status == SESSILE_BOOT:
+        return AttachError(
+            f"{where} was made before the last start of this host, and is still in use: pass another path", path=path
+        )
+    if status == SESSILE_PLACE:
+        return AttachError(f"{path} {_PLACES.get(operation, 'must be a file of this host')}", path=path)
     if status == SESSILE_ABSENT:
         return AttachError(f"there is no table {path}", path=path)
     # SESSILE_BUFFER is answered by a larger buffer, always. Anything else is a status that this module does not know.

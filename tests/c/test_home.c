@@ -84,14 +84,14 @@ static void with_table(void (*body)(void))
 
 static void a_directory_that_others_write_to_is_refused(void)
 {
-    CHECK(chmod(folder, 0720) == 0 && try(path) == SESSILE_FOREIGN && says("directory") && problem.found == 0720);
+    CHECK(chmod(folder, 0720) == 0 && try(path) == SESSILE_FOREIGN && says("mode of the directory") && problem.found == 0720);
     CHECK(chmod(folder, 0702) == 0 && try(path) == SESSILE_FOREIGN && problem.found == 0702);
     CHECK(chmod(folder, 0755) == 0 && try(path) == SESSILE_OK);
 }
 
 static void a_file_that_others_read_is_refused(void)
 {
-    CHECK(chmod(path, 0640) == 0 && try(path) == SESSILE_FOREIGN && says("file") && problem.found == 0640);
+    CHECK(chmod(path, 0640) == 0 && try(path) == SESSILE_FOREIGN && says("mode of the file") && problem.found == 0640);
     CHECK(chmod(path, 0604) == 0 && try(path) == SESSILE_FOREIGN && problem.found == 0604);
     CHECK(chmod(path, 0600) == 0 && try(path) == SESSILE_OK);
 }
@@ -100,9 +100,9 @@ static void what_belongs_to_another_user_is_refused(void)
 {
     if (geteuid() != 0)
         return;    /* only root can give files away */
-    CHECK(chown(path, 12345, 12345) == 0 && try(path) == SESSILE_FOREIGN && says("file") && problem.found == 12345);
+    CHECK(chown(path, 12345, 12345) == 0 && try(path) == SESSILE_FOREIGN && says("owner of the file") && problem.found == 12345);
     CHECK(chown(path, 0, 0) == 0 && chown(folder, 12345, 12345) == 0);
-    CHECK(try(path) == SESSILE_FOREIGN && says("directory") && problem.found == 12345 && problem.wanted == 0);
+    CHECK(try(path) == SESSILE_FOREIGN && says("owner of the directory") && problem.found == 12345 && problem.wanted == 0);
 }
 
 static void a_link_is_no_table(void)
