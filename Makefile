@@ -103,13 +103,13 @@ sdist-check: $(READY)
 	env -u SESSILE_WERROR build/sdist/venv/bin/pip install -q build/sdist/sessile-*.tar.gz
 	cd build/sdist && venv/bin/python -c 'import sessile; s = sessile.Store().create({"a": 1}); print("works:", s["a"] == 1)'
 
-## free-threaded   builds a free-threaded CPython 3.13 where there is none, and runs the suite on it
+## free-threaded   builds a free-threaded CPython 3.13 where there is none, and runs the suite on it, without what is slow
 free-threaded:
 	python=$$(.ci/free-threaded-python) && $(MAKE) --no-print-directory test-free-threaded PYTHON="$$python" GROUP=free-threaded
 
 test-free-threaded: $(BUILT)
 	$(RUN) -c 'import sys, sessile; sys.exit(sys._is_gil_enabled() and "importing sessile enabled the GIL")'
-	$(RUN) -m pytest -m "not packaging"
+	$(RUN) -m pytest -m "not slow and not packaging" --ignore=tests/models
 
 ## clean           removes everything that make made, the environments included
 clean:

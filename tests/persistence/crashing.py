@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import sessile
 from sessile import persistence
 
@@ -25,6 +27,8 @@ class Stores:
             "snapshot_interval": 86_400,
             **options,
         }
+        if options.get("encrypt"):
+            pytest.importorskip("cryptography")
         store = sessile.Store(**options)
         self.opened.append(store)
         return store
