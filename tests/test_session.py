@@ -230,6 +230,14 @@ CHANGES: list[tuple[Any, Callable[[Any], Any]]] = [
 ]
 
 
+def test_popitem_takes_the_last_field_as_a_dict_does(store: sessile.Store) -> None:
+    session = store.create({"a": 1, "b": 2})
+    session["c"] = 3
+    assert [session.popitem() for _ in range(3)] == [("c", 3), ("b", 2), ("a", 1)]
+    with pytest.raises(KeyError):
+        session.popitem()
+
+
 @pytest.mark.parametrize(("value", "change"), CHANGES, ids=lambda each: repr(each)[:20])
 def test_a_change_in_place_is_seen_without_any_flag(
     store: sessile.Store, value: Any, change: Callable[[Any], Any]

@@ -111,6 +111,18 @@ class Session(Record, MutableMapping[str, Any]):
         """The fields as a dict; the values are the session's own."""
         return dict(self)
 
+    def popitem(self) -> tuple[str, Any]:
+        """Remove the last field, as a dict does, and give its name and value.
+
+        Raises:
+            KeyError: there is no field.
+            SessionGone, InsecureTransport: as for every change.
+        """
+        names = self._names()
+        if not names:
+            raise KeyError("popitem: the session has no field")
+        return names[-1], self.pop(names[-1])
+
     def clear(self) -> None:
         """Remove every field, at the next save. An owned session ends at once, as in `logout`.
 
