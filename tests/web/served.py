@@ -33,6 +33,8 @@ def respond(path: str, query: dict[str, str], session: Any) -> tuple[int, dict[s
     headers: dict[str, str] = {}
     if path == "/count":
         session["n"] = session.get("n", 0) + 1
+    elif path == "/increment":
+        session.update_field("n", lambda n: n + 1, default=0)
     elif path == "/set":
         session.update(query)
     elif path == "/slow":  # reads, says so by a file, waits for a file, and then writes what it was asked to

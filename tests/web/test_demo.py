@@ -131,6 +131,18 @@ def test_a_private_page_is_not_kept_by_the_browser(browser: Callable[[], Browser
         assert visitor.headers["Cache-Control"] == "no-store"
 
 
+def test_no_page_contains_the_id(browser: Callable[[], Browser]) -> None:
+    """COK-14: nor does a response have it in any field but the one that gives it; handles are what pages show."""
+    visitor = browser()
+    visitor.post("/cart", good="apple")
+    visitor.post("/login", name="alice", password="sesame")
+    id = visitor.cookie.split("=")[1]
+    assert len(id) == 32
+    for path in ("/", "/cart", "/devices", "/figures", "/figures.json", "/remaining", "/me", "/nowhere"):
+        assert id not in visitor.ask("GET", path)[1]
+        assert all(id not in value for value in visitor.headers.values())
+
+
 def test_devices(browser: Callable[[], Browser]) -> None:
     """LIF-12, LIF-13."""
     here, there, elsewhere = browser(), browser(), browser()

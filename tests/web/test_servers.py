@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -134,6 +137,24 @@ def test_no_id_in_the_log(server: Any) -> None:
     client.ask("/unstorable")
     client.ask("/login_and_fail?owner=bob")
     assert client.cookie.split("=")[1] not in server.log.read_text()
+
+
+def test_load(server: Any) -> None:
+    """CON-03: eight connections increment one field of one session, as fast as wrk can: no error, and none is lost."""
+    wrk = shutil.which("wrk")
+    if wrk is None:
+        pytest.skip("wrk is not installed. On Debian: apt install wrk")
+    client = server.client()
+    client.ask("/increment")
+    url = f"http://127.0.0.1:{server.port}/increment"
+    command = [wrk, "-t1", "-c8", "-d1s", "-H", f"Cookie: {client.cookie}", url]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "Non-2xx" not in printed, printed
+    assert "Socket errors" not in printed, printed
+    answered = re.search(r"([0-9]+) requests in", printed)
+    assert answered is not None
+    assert int(answered[1]) > 0
+    assert client.show()["fields"]["n"] >= int(answered[1]) + 1  # wrk leaves some under way when it ends
 
 
 # ---- WebSocket ----
