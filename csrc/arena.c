@@ -899,9 +899,8 @@ int arena_reserve_to(struct arena *arena, uint32_t unit)
 
 /* ---- recovery ---- */
 
-void arena_rebuild_begin(struct arena *arena, struct page_lists *lists)
+void arena_rebuild_begin(struct page_lists *lists)
 {
-    (void)arena;
     memset(lists, 0, sizeof *lists);
 }
 

@@ -208,7 +208,7 @@ void arena_order_pages(struct arena *arena);
 void arena_forget_order(struct arena *arena);
 
 /* Recovery, holder's lock: forgets the lists, then, page by page, slot by slot, is told which are taken. */
-void arena_rebuild_begin(struct arena *arena, struct page_lists *lists);
+void arena_rebuild_begin(struct page_lists *lists);
 void arena_rebuild_page(struct arena *arena, struct page_lists *lists, const struct arena_page *page,
                         bool (*taken)(void *context, uint32_t slot), void *context);
 /* Recovery of the bitmap and counts of units from the directory. Pool lock. */

@@ -79,7 +79,7 @@ static void reset(struct stripe_hold *hold, uint32_t epoch)
     for (uint32_t unit = 0; arena_next_page(arena, holder, &unit, &page);)
         system_wipe(arena->base + (uint64_t)arena_slot_of(arena, page.unit, 0, page.size) * ARENA_SLOT,
                     (size_t)page.units * arena->geometry.unit_size);
-    arena_rebuild_begin(arena, &stripe->lists);
+    arena_rebuild_begin(&stripe->lists);
     for (uint32_t unit = 0; arena_next_page(arena, holder, &unit, &page);) {
         arena_rebuild_page(arena, &stripe->lists, &page, NULL, NULL);
         arena_return_page(arena, &stripe->lists, page.unit);
@@ -741,10 +741,6 @@ bool owner_compact(struct sessile *table, uint32_t number, const struct sessile_
 
 /* ---- recovery and checks ---- */
 
-struct stripe_recovery {
-    struct stripe_hold hold;
-};
-
 /* Of a free slot nothing stays: its page may be lent for records, where the first 8 bytes are a commit word (R3). */
 static void wipe_small(void *slot)
 {
@@ -758,8 +754,7 @@ static void wipe_small(void *slot)
 
 static bool entry_taken(void *context, uint32_t slot)
 {
-    struct stripe_recovery *recovery = context;
-    struct stripe_hold *hold = &recovery->hold;
+    struct stripe_hold *hold = context;
     struct owner_entry *entry = small_at(hold->table, slot);
     if (!entry || atomic_load(&entry->key[0]) == 0) {
         wipe_small(entry);
@@ -782,8 +777,8 @@ static bool entry_taken(void *context, uint32_t slot)
 
 static bool node_taken(void *context, uint32_t slot)
 {
-    struct stripe_recovery *recovery = context;
-    struct owner_node *node = small_at(recovery->hold.table, slot);
+    const struct stripe_hold *hold = context;
+    struct owner_node *node = small_at(hold->table, slot);
     bool taken = node && node->in_use == 1;
     if (!taken)
         wipe_small(node);
@@ -837,8 +832,8 @@ static void mark_entry(struct stripe_hold *hold, void *slot)
 
 void owner_recover(struct sessile *table, uint32_t number)
 {
-    struct stripe_recovery recovery = {.hold = {.table = table, .stripe = stripe_at(table, number), .number = number}};
-    struct stripe_hold *hold = &recovery.hold;
+    struct stripe_hold stripe = {.table = table, .stripe = stripe_at(table, number), .number = number};
+    struct stripe_hold *hold = &stripe;
     struct arena *arena = &table->arena;
     struct arena_page page;
     uint32_t most = arena->geometry.index_entries;
@@ -850,10 +845,10 @@ void owner_recover(struct sessile *table, uint32_t number)
     view(hold);
     for_small(hold, ARENA_NODE, unmark_node);
     for_small(hold, ARENA_ENTRY, mark_entry);
-    arena_rebuild_begin(arena, &hold->stripe->lists);
+    arena_rebuild_begin(&hold->stripe->lists);
     for (uint32_t unit = 0; arena_next_page(arena, holder_of(table, number), &unit, &page);)
         arena_rebuild_page(arena, &hold->stripe->lists, &page, page.class == ARENA_ENTRY ? entry_taken : node_taken,
-                           &recovery);
+                           hold);
     seq_end(hold->stripe);
 }
 

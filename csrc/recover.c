@@ -130,7 +130,7 @@ void shard_recover(struct sessile *table, uint32_t number)
         for (uint32_t i = 0; i < page.slots; i++)
             examine(&recovery, arena_slot_of(arena, page.unit, i, page.size));
     }
-    arena_rebuild_begin(arena, &shard->lists);
+    arena_rebuild_begin(&shard->lists);
     for (uint32_t unit = 0; arena_next_page(arena, number, &unit, &page);)
         arena_rebuild_page(arena, &shard->lists, &page, adopt, &recovery);
     atomic_store(&shard->sessions, recovery.sessions);

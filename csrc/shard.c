@@ -285,7 +285,7 @@ static void reset(struct hold *hold, uint32_t epoch)
                 atomic_store_explicit(&record->commit, RECORD_DIRTY, memory_order_release);
         }
     record_order();
-    arena_rebuild_begin(arena, &shard->lists);
+    arena_rebuild_begin(&shard->lists);
     for (uint32_t unit = 0; arena_next_page(arena, hold->number, &unit, &page);) {
         system_wipe(arena->base + (uint64_t)arena_slot_of(arena, page.unit, 0, page.size) * ARENA_SLOT,
                     (size_t)page.units * arena->geometry.unit_size);
@@ -685,13 +685,12 @@ static void refile(struct hold *hold, uint32_t slot, struct record *record)
     shard_file(hold, slot, record);
 }
 
-static void defer(struct hold *hold, struct deferred *deferred, const struct record *record)
+static void defer(struct deferred *deferred, const struct record *record)
 {
     if (deferred && deferred->count < SHARD_WORK) {
         memcpy(deferred->records[deferred->count].digest, record->digest, 32);
         deferred->records[deferred->count++].kind = (uint32_t)record_kind(record->terms);
     }
-    (void)hold;
 }
 
 /* Files a record that is due but cannot be dropped here a little later than its true deadline. */
@@ -712,7 +711,7 @@ static bool fire(struct hold *hold, uint32_t slot, struct record *record, struct
     if (!shard_is_due(hold->table, record, hold->now)) {
         refile(hold, slot, record);
     } else if (record_kind(record->terms) != RECORD_SESSION) {
-        defer(hold, deferred, record);
+        defer(deferred, record);
         postpone(hold, slot, record);
     } else {
         if (!shard_report(hold, sink, record, reason_of(hold, record), false)) {
@@ -747,7 +746,7 @@ static void defer_retired(struct hold *hold, struct deferred *deferred)
     struct record *record = shard->retired_head ? arena_record(&hold->table->arena, shard->retired_head) : NULL;
     if (record && (shard->retired > hold->table->arena.geometry.retired_bound ||
                    shard_is_due(hold->table, record, hold->now)))
-        defer(hold, deferred, record);
+        defer(deferred, record);
 }
 
 /* The wheels may be taken to have fired up to the tick before the first bucket that fires. */

@@ -100,11 +100,11 @@ static inline bool record_is_owned(const struct record *record)
     return record->authenticated_s != 0;
 }
 
-/* A shard in hand: locked, its epoch current, its index in view. */
 struct orphan {                           /* a session that ended, and the record that forwards to it */
     uint8_t parent[32], child[32];
 };
 
+/* A shard in hand: locked, its epoch current, its index in view. */
 struct hold {
     struct sessile *table;
     struct shard *shard;
@@ -163,11 +163,11 @@ uint32_t shard_advance(struct hold *hold, uint32_t budget, bool sweep, struct se
 bool shard_evict(struct hold *hold, enum wheel_kind kind, const uint8_t except[32], struct sessile_sink *sink);
 /* Moves the records of the sparsest page of a pool elsewhere and returns it. False: there is none, or nothing came of it. */
 bool shard_evacuate(struct hold *hold, enum arena_pool pool);
+/* The same for one page, whatever it costs. */
+bool shard_evacuate_page(struct hold *hold, uint32_t unit);
 /* Moves the records of a page whose slots are too large for them into slots of their own size, if there is such a page among
  * those of a sample. True: there is more room for records of their size. */
 bool shard_send_home(struct hold *hold, enum arena_pool pool);
-/* The same for one page, whatever it costs. */
-bool shard_evacuate_page(struct hold *hold, uint32_t unit);
 
 /* Parts that recovery is made of (recover.c). */
 void shard_clear_derived(struct hold *hold, uint32_t entries);    /* of which the index will soon have so many: a hint */

@@ -331,7 +331,7 @@ static void rebuild(void)
     struct arena_page page;
     arena_rebuild_units(arena);
     for (uint32_t holder = 0; holder < 2 * arena->geometry.shards; holder++) {
-        arena_rebuild_begin(arena, lists_of(holder));
+        arena_rebuild_begin(lists_of(holder));
         for (uint32_t unit = 0; arena_next_page(arena, holder, &unit, &page);)
             arena_rebuild_page(arena, lists_of(holder), &page, is_taken, NULL);
     }

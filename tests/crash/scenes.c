@@ -274,6 +274,32 @@ static void prepare_run(struct world *world, unsigned variant, uint64_t seed)
     world->length = 7000;
 }
 
+/* Records that shrank while no page was free lie in slots too large for them; a page is lent, and they move there. */
+static void prepare_home(struct world *world, unsigned variant, uint64_t seed)
+{
+    world_begin(world, 4000, SESSILE_MEMORY_MIN, 1.0, seed);
+    struct arena *arena = &world->table->arena;
+    for (unsigned i = 0; i < 8; i++)
+        world_add_in(world, SHARD, variant % 2 ? "lena" : NULL, variant / 2 ? 900 : 1900, WORLD_BYSTANDER);
+    uint32_t taken = arena->geometry.units - atomic_load(&arena->header->used_units);
+    atomic_fetch_add(&arena->header->used_units, taken);
+    for (unsigned i = 0; i < world->count; i++)
+        world_update(world, i, 50 + i);
+    atomic_fetch_sub(&arena->header->used_units, taken);
+}
+
+static enum sessile_status act_home(struct sessile *table, const struct world *world)
+{
+    struct hold hold;
+    enum arena_pool pool = world->members[0].owner[0] ? ARENA_OWNED : ARENA_ANONYMOUS;
+    enum sessile_status status = shard_enter(table, SHARD, world_call.wait_ms, &hold);
+    if (status != SESSILE_OK)
+        return status;
+    bool moved = shard_send_home(&hold, pool);
+    shard_leave(&hold);
+    return moved ? SESSILE_OK : SESSILE_GONE;
+}
+
 /* The first chunk is used up: one more is reserved from the system. */
 static void prepare_chunk(struct world *world, unsigned variant, uint64_t seed)
 {
@@ -608,6 +634,7 @@ const struct scene scenes[] = {
     {"evict", 4, prepare_evict, act_create, .one_commit = false},
     {"evacuate", 6, prepare_evacuate, act_create, .heavy = true},
     {"run", 4, prepare_run, act_create, .heavy = true},
+    {"home", 4, prepare_home, act_home, .one_commit = false},
     {"chunk", 1, prepare_chunk, act_create, .one_commit = false},
     {"doubling", 2, prepare_doubling, act_create, .one_commit = false},
     {"login", 24, prepare_login, act_login, .one_commit = true},
