@@ -319,12 +319,12 @@ struct findings {
     bool no_room;                  /* a repair wanted memory that the table does not have */
 };
 
-/* Where a changed header says that less is reserved, or allowed, than is lent, no repair can know better (A2, A3). */
+/* Where a changed header says that less is allowed than is lent, no repair can know better (A3). */
 static void note(void *context, const char *finding)
 {
     struct findings *findings = context;
     findings->no_room |= strstr(finding, "no room") != NULL;
-    if (findings->first[0] == 0 && strncmp(finding, "A2", 2) != 0 && strncmp(finding, "A3", 2) != 0)
+    if (findings->first[0] == 0 && strncmp(finding, "A3", 2) != 0)
         snprintf(findings->first, sizeof findings->first, "%s", finding);
 }
 
