@@ -5,6 +5,7 @@
 #define COMPACT_STRIPES 4u
 #define RUNS 16u
 #define EXPIRE_BATCH 64u
+#define EMPTY_TRIES 8u
 #define SWEPT_MS 250                      /* a full table looks for due sessions everywhere so often at the most */
 
 /* ---- what every write pays for ---- */
@@ -303,12 +304,11 @@ enum sessile_status room_make(struct sessile *table, const struct sessile_call *
     }
     room->evacuated = 0;
     room->runs = 0;
-    /* Nothing to evict may mean that others ended sessions since the try that was refused: only a second refusal counts. */
-    bool evicted = evict(table, call, answer, number, owner, except);
-    if (evicted || !room->last_try) {
-        room->last_try = !evicted;
+    /* Nothing to evict may mean that others ended sessions since the try that was refused: only refusals in a row count.
+     * Where threads fill and empty a tiny table without end, that can happen several times. */
+    room->empty = evict(table, call, answer, number, owner, except) ? 0 : room->empty + 1;
+    if (room->empty <= (answer == SHARD_CAPACITY ? EMPTY_TRIES : 1))
         return SESSILE_OK;
-    }
     atomic_fetch_add(&table->arena.header->full, 1);
     return SESSILE_FULL;
 }

@@ -19,7 +19,7 @@ struct room {                      /* one store's search for room; zeroed at fir
     unsigned evacuated;            /* shards looked at for a sparse page */
     unsigned runs;                 /* runs of units that were tried to be freed */
     bool swept;                    /* stale shards and due sessions were looked for everywhere */
-    bool last_try;                 /* there was nothing to evict, and the store is tried once more */
+    unsigned empty;                /* searches in a row that found nothing to evict */
 };
 
 /* After a try in shard `number` answered `answer`: makes some room. OK: try again (with room->purpose); FULL, NO_MEMORY,
