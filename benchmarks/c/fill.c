@@ -1,11 +1,12 @@
 /* fill.c - how full a table is when it first refuses a session.
  *
- *     cc -O2 -std=c11 -Icsrc -pthread -o fill benchmarks/c/fill.c csrc/[a-z]*.c -lm && ./fill [first | replace]
+ *     cc -O2 -std=c11 -Icsrc -pthread -o fill benchmarks/c/fill.c csrc/[a-z]*.c -lm && ./fill [first | replace [1 | 2 | 3]]
  *
  * first     owned sessions of 50 bytes to 8 KB, no cap, capacity out of reach: memory_used / memory at the first refusal.
  *           "records" counts headers, owners and fields only, without what the size of a slot rounds up.
  * replace   fills with fields of X bytes until the table refuses, then replaces every session by one of Y bytes (one out,
- *           one in, then more until it refuses): sessions of Y held, as a fraction of what a fresh table holds.
+ *           one in, then more until it refuses): sessions of Y held, as a fraction of what a fresh table holds. Tables of
+ *           2, 16 and 64 MiB; the number says how many of them, because each takes eight times as long as the one before.
  */
 #include <math.h>
 #include <stdio.h>
@@ -199,9 +200,11 @@ int main(int argc, char **argv)
     if (argc < 2 || strcmp(argv[1], "first") == 0)
         first();
     if (argc < 2 || strcmp(argv[1], "replace") == 0) {
-        replace(20000, 2 << 20);
-        replace(100000, 16 << 20);
-        replace(400000, 64 << 20);
+        static const struct { uint64_t capacity, memory; } tables[] = {
+            {20000, 2 << 20}, {100000, 16 << 20}, {400000, 64 << 20}};
+        unsigned count = argc > 2 ? (unsigned)atoi(argv[2]) : 3;
+        for (unsigned i = 0; i < count && i < 3; i++)
+            replace(tables[i].capacity, tables[i].memory);
     }
     return 0;
 }
