@@ -42,7 +42,7 @@ def lookup(quick: bool) -> Iterator[Row]:
             ("look-up in C from Python", bare, bare_target),
             ("store.load", store.load, load_target),
         ):
-            result = compare(operation, peer.get, ids, 3 if quick else 7)
+            result = compare(operation, peer.get, ids, 3 if quick else 5)
             yield (
                 f"{what}, {count:,} sessions",
                 target and f"{target} x dict.get",
@@ -99,7 +99,7 @@ def request(quick: bool) -> Iterator[Row]:
             fields["flash"] = f"message {turn % 1000:03}"
             peer[id] = encode(fields)
 
-    result = compare(ours, theirs, ids, 3 if quick else 7)
+    result = compare(ours, theirs, ids, 3 if quick else 5)
     yield (
         f"request, {count:,} sessions",
         "<= 0.6 x dict + msgspec",
@@ -112,7 +112,7 @@ def create(quick: bool) -> Iterator[Row]:
     """store.create with six fields, made beforehand."""
     count = 5_000 if quick else 100_000
     times = []
-    for _ in range(3 if quick else 7):
+    for _ in range(3 if quick else 5):
         store = make_store(count)
         data = [payload(number) for number in range(count)]
         gc.collect()

@@ -123,6 +123,12 @@ class DjangoDatabase(DjangoExpiring):
     about = "SQLite as Django sets it up"
     shared = True
 
+    def fill(self, many: list[dict[str, Any]]) -> list[str]:
+        from django.db import transaction
+
+        with transaction.atomic():
+            return super().fill(many)
+
     def outside_bytes(self) -> int:
         return (self._directory / "database").stat().st_size
 

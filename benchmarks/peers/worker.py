@@ -23,7 +23,7 @@ from benchmarks.peers import PEERS
 from benchmarks.peers.base import Cannot, Peer, Place
 from benchmarks.workload import fresh, payload, resident_bytes
 
-BATCH = 20_000
+BATCH = 1_000
 """Sessions filled at a time: their payloads are garbage that must not be counted as the peer's."""
 
 
@@ -49,14 +49,14 @@ class Worker:
         names = ("about", "shared", "thread_safe", "stored")
         return {"version": version, **{name: getattr(peer, name) for name in names}}
 
-    def fill(self, count: int) -> dict[str, float]:
-        """Store sessions until there are `count`; seconds, and bytes that each takes."""
+    def fill(self, count: int, limit: float) -> dict[str, float]:
+        """Store sessions until there are `count` or it took `limit` seconds; seconds, and bytes that each takes."""
         gc.collect()
         before = resident_bytes() + self._peer.outside_bytes()
         packed = bytearray()  # the ids that we hold are not the peer's bytes: one piece, of known length
         made = 0
         spent = 0.0
-        while made < count:
+        while made < count and spent < limit:
             many = [payload(made + number) for number in range(min(BATCH, count - made))]
             begun = time.perf_counter()
             ids = self._peer.fill(many)
@@ -68,7 +68,7 @@ class Worker:
         held = resident_bytes() + self._peer.outside_bytes() - before - len(packed)
         self._ids = packed.decode().split("\n")[:-1]
         (self._place.directory / "ids").write_bytes(packed)
-        return {"seconds": spent, "bytes": held / count, "id": len(packed) / count - 1}
+        return {"count": made, "seconds": spent, "bytes": held / made, "id": len(packed) / made - 1}
 
     def attach(self) -> int:
         """Take the ids from the first process."""
