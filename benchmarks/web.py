@@ -218,7 +218,7 @@ def requests(section: Section, quick: bool) -> None:
     if missing:
         section.note(f"Requests a second were not measured: {' and '.join(missing)} not installed.")
         return
-    seconds, rounds = (1, 1) if quick else (2, 10)
+    seconds, rounds = (1, 1) if quick else (2, 4)
     rates: dict[str, list[float]] = {name: [] for name in CONTENDERS}
     spent: dict[str, list[float]] = {name: [] for name in CONTENDERS}
     with contextlib.ExitStack() as stack:
