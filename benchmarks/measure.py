@@ -2,7 +2,7 @@
 
 python -m benchmarks.measure            all of it, some two minutes, into RESULTS.md
 python -m benchmarks.measure --quick    small sizes: to see that it runs, not for figures
-python -m benchmarks.measure NAME …     only these: lookup request create memory expiry junk operations
+python -m benchmarks.measure NAME …     only these: lookup request create operations memory expiry junk revocation package
 """
 
 from __future__ import annotations
@@ -13,9 +13,13 @@ import multiprocessing
 import os
 import random
 import statistics
+import subprocess
 import sys
+import sysconfig
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import msgspec
 
@@ -256,7 +260,52 @@ def junk(quick: bool) -> Iterator[Row]:
     store.close()
 
 
-PARTS = {part.__name__: part for part in (lookup, request, create, operations, memory, expiry, junk)}
+def revocation(quick: bool) -> Iterator[Row]:
+    """All sessions of one owner end, among many others."""
+    others, own = (10_000, 100) if quick else (1_000_000, 1_000)
+    store = make_store(others + 5 * own, spare=2, anonymous_share=0.6, max_sessions_per_owner=None)
+    for _ in range(others):
+        store.create({"theme": "dark"})
+    times = []
+    for name in ("ann", "bob", "eve", "joe", "kim"):
+        for _ in range(own):
+            store.create({"theme": "dark"}, owner=name)
+        start = time.perf_counter_ns()
+        ended = store.revoke(name)
+        times.append((time.perf_counter_ns() - start) / 1e6)
+        assert ended == own
+    store.close()
+    yield (
+        f"revoke {own:,} sessions of one owner among {others:,}",
+        "<= 1 ms",
+        f"{statistics.median(times):.2f} ms (best of five {min(times):.2f})",
+    )
+
+
+def package(quick: bool) -> Iterator[Row]:
+    """What importing and installing it costs."""
+    program = "import time; t = time.perf_counter(); import sessile; print(time.perf_counter() - t)"
+    times = []
+    with tempfile.TemporaryDirectory() as compiled:  # as an installed package has it, whatever this process is told
+        environment = {**os.environ, "PYTHONPYCACHEPREFIX": compiled}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        for _ in range(4 if quick else 16):
+            command = [sys.executable, "-c", program]
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+            times.append(float(done.stdout) * 1000)
+    del times[0]  # it compiled
+    yield "import sessile", "<= 25 ms", f"{statistics.median(times):.1f} ms (best {min(times):.1f})"
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    files = [path for path in Path(sessile.__file__).parent.rglob("*") if path.is_file()]
+    installed = [path for path in files if path.suffix in (".py", ".pyi", ".typed") or path.name.endswith(suffix)]
+    size = sum(path.stat().st_size for path in installed)
+    yield "installed size, without compiled Python", "<= 1 MiB", f"{size / 2**20:.2f} MiB in {len(installed)} files"
+
+
+PARTS = {
+    part.__name__: part
+    for part in (lookup, request, create, operations, memory, expiry, junk, revocation, package)
+}
 
 
 def main() -> int:
