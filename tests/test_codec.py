@@ -764,7 +764,7 @@ DAMAGED = {
     "a tuple and more": "d5019000",
     "a set and more": "d5029000",
     "a tuple cut short": "d40191",
-    "an extension type that does not exist": "d40b00",
+    "an extension type that does not exist": "d40c00",
     "MessagePack's own timestamp": "d6ff00000000",
     "a datetime without a month": "d70403f505da2f7e847e",
     "a datetime of the zone kind 5": "d704a3f55dda28000000",
@@ -1011,3 +1011,23 @@ class TestFields:
             for name in names:
                 assert codec.field_names(codec.encode_fields({name: 1})) == [name]
                 assert codec.decode_value(codec.encode_value({name: 1})) == {name: 1}
+
+
+def test_markup_is_stored_only_where_an_adapter_asked_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes back as what it was, in the middle of a value too; without markupsafe as its text."""
+    markupsafe = pytest.importorskip("markupsafe", reason="markupsafe is not installed")
+    from sessile import extension_types
+
+    marked = markupsafe.Markup("<b>ß</b>")
+    monkeypatch.delitem(extension_types._BY_TYPE, markupsafe.Markup, raising=False)
+    with pytest.raises(TypeError, match=r"it would come back as str"):
+        codec.encode_value([marked])
+    monkeypatch.setitem(extension_types._BY_TYPE, markupsafe.Markup, (11, extension_types._write_markup))
+    stored = codec.encode_value([marked, "<b>"])
+    back = codec.decode_value(stored)
+    assert back == ["<b>ß</b>", "<b>"]
+    assert [type(value) for value in back] == [markupsafe.Markup, str]
+    with pytest.raises(ValueError, match=r"\$\[0\]: the text has a lone surrogate"):
+        codec.encode_value([markupsafe.Markup("\ud800")])
+    monkeypatch.setitem(sys.modules, "markupsafe", None)
+    assert [type(value) for value in codec.decode_value(stored)] == [str, str]

@@ -601,7 +601,7 @@ cdef class Record:
                 if value is removed:
                     gone.append(name)
                     continue
-                encoded = encode_field(name, value)
+                encoded = self.encoded(name, value)
                 if written is None or name not in written:
                     if encoded == base_of(pinned, name, fields):
                         continue
@@ -609,6 +609,23 @@ cdef class Record:
         if changed or gone or self.hidden_:
             return changed, gone
         return None
+
+    cdef object encoded(self, object name, object value):
+        try:
+            return encode_field(name, value)
+        except TypeError:
+            other = self._convert(value)
+            if other is NotImplemented:
+                raise
+        return encode_field(name, other)
+
+    def _encoded(self, name, value):
+        """A field's value as it is stored."""
+        return self.encoded(name, value)
+
+    def _convert(self, value):
+        """What is stored in the place of a value that cannot be; NotImplemented: nothing."""
+        return NotImplemented
 
     def _save_at_once(self):
         """Save as if nobody else changed the session meanwhile, which is nearly always so. Whether it wrote, or None:

@@ -40,6 +40,7 @@ complement:
        8  Decimal    its text as str() writes it, but always with a capital E: "1E+3", "-0.00", "sNaN12"
        9  UUID       16 bytes
       10  int        beyond 64 bits: the shortest signed number
+      11  Markup     its text in UTF-8 (markupsafe; see below)
 
     zone kind        the zone
        0  none       nothing
@@ -52,6 +53,10 @@ A datetime in a `zoneinfo.ZoneInfo` comes back in that zone. Where the reading m
 zone, or has rules that give the moment another offset, it comes back with the offset that it had, as a
 `datetime.timezone` named after the zone: the clock reading and the moment stay what they were. Other tzinfo
 classes are refused. `UUID.is_safe`, which does not take part in comparing UUIDs, is not kept.
+
+`markupsafe.Markup` is stored only where `extension_types.store_markup` was called, as the adapters for Flask
+and Quart do; elsewhere it is refused like any other subclass of str. It can be read everywhere, and is a str
+where markupsafe is not installed.
 
 Bytes that are read may have been written by anyone. `DecodeError` answers whatever the encoder would not
 have written: never a crash, never a read beyond the bytes, no more memory than in proportion to them.

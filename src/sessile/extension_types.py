@@ -14,7 +14,16 @@ from typing import Any, TypeGuard
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-__all__ = ["STORABLE", "from_payload", "from_zone_bytes", "in_zone", "payload_of", "type_name", "zone_bytes"]
+__all__ = [
+    "STORABLE",
+    "from_payload",
+    "from_zone_bytes",
+    "in_zone",
+    "payload_of",
+    "store_markup",
+    "type_name",
+    "zone_bytes",
+]
 
 # Every type that can be stored and derived from, a type before its bases.
 STORABLE: tuple[type, ...] = (
@@ -231,6 +240,29 @@ def _read_big_integer(payload: bytes) -> int:
     return number
 
 
+def _write_markup(text: str) -> bytes:
+    try:
+        return str.encode(text, "utf-8")
+    except UnicodeEncodeError:
+        pass
+    raise ValueError("the text has a lone surrogate, which UTF-8 cannot express")
+
+
+def _read_markup(payload: bytes) -> str:
+    """Markup; the bare text where there is no package that knows it."""
+    text = payload.decode("utf-8")
+    try:
+        from markupsafe import Markup
+    except ImportError:
+        return text
+    return Markup(text)
+
+
+def store_markup(kind: type[str]) -> None:
+    """Let values of this type, which is `markupsafe.Markup`, be stored from now on. Reading needs no leave."""
+    _BY_TYPE[kind] = (_MARKUP, _write_markup)
+
+
 def _checked(read: Callable[[bytes], object], write: Callable[[Any], bytes]) -> Callable[[bytes], object]:
     """Read only what would be written: one value, one payload."""
 
@@ -251,5 +283,8 @@ _TYPES: tuple[tuple[int, type, Callable[[Any], bytes], Callable[[bytes], object]
     (9, UUID, _write_uuid, _read_uuid),
     (10, int, _write_big_integer, _read_big_integer),
 )
-_BY_TYPE = {kind: (code, write) for code, kind, write, _ in _TYPES}
-_BY_CODE = {code: _checked(read, write) for code, _, write, read in _TYPES}
+_MARKUP = 11
+_BY_TYPE: dict[type, tuple[int, Callable[[Any], bytes]]] = {
+    kind: (code, write) for code, kind, write, _ in _TYPES
+}
+_BY_CODE = {code: _checked(read, write) for code, _, write, read in _TYPES} | {_MARKUP: _read_markup}

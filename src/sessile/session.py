@@ -290,13 +290,22 @@ class Session(Record, MutableMapping[str, Any]):
         return merged
 
     def _store_new(
-        self, fields: bytes, owner: str | None, device: bytes | None, idle_ms: int, absolute_ms: int
-    ) -> None:
-        """Store this as a new session, with all that is written to it."""
+        self,
+        fields: bytes,
+        owner: str | None,
+        device: bytes | None,
+        idle_ms: int,
+        absolute_ms: int,
+        id: str | None = None,
+    ) -> bool:
+        """Store this as a new session, with all that is written to it; under a given `id` only if that was not
+        used yet. Whether it was stored."""
         self._store._require_size(fields)
         for _ in range(_ID_TRIES):
-            if self._create(new_id(), owner, device, fields, idle_ms, absolute_ms):
+            if self._create(id or new_id(), owner, device, fields, idle_ms, absolute_ms):
                 break
+            if id is not None:
+                return False
         else:
             _refuse_ids()
         values = self._view()
@@ -307,6 +316,7 @@ class Session(Record, MutableMapping[str, Any]):
             self._store._tell("created", self)
             if owner is not None:
                 self._store._tell("login", self)
+        return True
 
     def _wait(self, patience: float | None) -> float:
         """Before another try of a change that met one of others; `patience`: until when, None at first.
@@ -340,9 +350,9 @@ class Session(Record, MutableMapping[str, Any]):
             Whatever `function` raises; nothing was changed then.
         """
         self._write()
-        substitute = None if default is _ABSENT else encode_field(name, default)
+        substitute = None if default is _ABSENT else self._encoded(name, default)
         if self._state == _table.UNSTORED:
-            stored = encode_field(name, self[name]) if name in self else substitute
+            stored = self._encoded(name, self[name]) if name in self else substitute
             self[name] = value = function(self._decoded(name, stored))
             return value
         before = self._fields
@@ -354,7 +364,7 @@ class Session(Record, MutableMapping[str, Any]):
                 at = self._reread_or_refuse()
                 continue
             value = function(self._decoded(name, substitute if stored is None else stored))
-            fields = self._merged(at._fields, ({name: encode_field(name, value)}, []))
+            fields = self._merged(at._fields, ({name: self._encoded(name, value)}, []))
             if self._update(at, fields, _table.KEEP, _table.KEEP, self._touches):
                 break
             patience = self._wait(patience)
