@@ -43,12 +43,14 @@ class Keys:
         renewal: 32 bytes; a renewal's next id is derived from a nonce with it.
         csrf: 32 bytes; for tokens against cross-site requests (COK-13).
         snapshot: 32 bytes; authenticates what is written to disk (PER-04).
+        carried: 32 bytes; the ids of sessions that another system kept before are derived with it.
     """
 
     id: bytes = field(repr=False)
     renewal: bytes = field(repr=False)
     csrf: bytes = field(repr=False)
     snapshot: bytes = field(repr=False)
+    carried: bytes = field(repr=False)
 
     @classmethod
     def of(cls, secret: bytes) -> Keys:
@@ -58,6 +60,7 @@ class Keys:
             renewal=derive(secret, b"renewal"),
             csrf=derive(secret, b"csrf"),
             snapshot=derive(secret, b"snapshot"),
+            carried=derive(secret, b"carried"),
         )
 
 

@@ -21,6 +21,7 @@ from typing import Any, Final, Literal
 
 from sessile.store import Store
 from sessile.web.cookies import Cookie, Header
+from sessile.web.fallback import Fallback
 from sessile.web.manager import (
     FAILED,
     FORBIDDEN,
@@ -55,7 +56,7 @@ class SessionMiddleware:
         app: the application. It gets a `sessile.Session`, which is looked up when it is first touched, and
             saved before the headers go out and when the application returns, background tasks included.
         store: where the sessions are. With several worker processes one with a name, `Store("shop")`.
-        cookie, https, insecure_dev, csrf, trusted_origins, rotate_every, passive, owner_field: see
+        cookie, https, insecure_dev, csrf, trusted_origins, rotate_every, passive, owner_field, fallback: see
             `sessile.web.manager.Manager`; the functions get the scope.
 
     Raises, when a request comes:
@@ -75,6 +76,7 @@ class SessionMiddleware:
         rotate_every: float | timedelta | None = 900,
         passive: Callable[[Scope], bool] | None = None,
         owner_field: str | None = None,
+        fallback: Fallback | None = None,
     ) -> None:
         self._app = app
         self._manager = Manager(
@@ -87,6 +89,7 @@ class SessionMiddleware:
             rotate_every=rotate_every,
             passive=passive,
             owner_field=owner_field,
+            fallback=fallback,
         )
         self._exchange = _Exchange.of(self._manager)
         self._exchange.varies_with = self._manager.carrier.names.request.encode("latin-1")
@@ -173,7 +176,7 @@ class _Exchange(Exchange):
         """An exception ends the request; what `login` and the like did stays done: their cookie goes out."""
         self.is_failed = True
         try:
-            if isinstance(error, Exception) and not self.is_sent and self.set_cookie() is not None:
+            if isinstance(error, Exception) and not self.is_sent and self.set_cookies():
                 if self.manager.has_journal:
                     await self.manager.store.aflush()
                 headers = self._decorated(_encoded(FAILED))
@@ -186,9 +189,9 @@ class _Exchange(Exchange):
         await _reply(self.server_send, self.prefix, answer, headers, _TRY_AGAIN_LATER, self.is_head)
 
     def _decorated(self, headers: Headers) -> list[tuple[bytes, bytes]]:
-        value = self.set_cookie()
-        cookie = None if value is None else (self.manager.carrier.names.scope_response, value.encode("latin-1"))
-        return self.decorate(headers, _OCTETS, self.varies_with, cookie)
+        name = self.manager.carrier.names.scope_response
+        cookies = [(name, value.encode("latin-1")) for value in self.set_cookies()]
+        return self.decorate(headers, _OCTETS, self.varies_with, cookies)
 
 
 async def _reply(

@@ -42,11 +42,21 @@ from sessile.session import Session
 from sessile.store import Store
 from sessile.web.cookies import Carrier, Cookie, Finding, Header, insecure_development
 from sessile.web.csrf import cross_site_allowed, parse_trusted_origins
+from sessile.web.fallback import Fallback, carry_over
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["SAFE_METHODS", "Answer", "Exchange", "Manager", "Request", "RequestSession", "Spelling"]
+__all__ = [
+    "SAFE_METHODS",
+    "Answer",
+    "Exchange",
+    "InsecureSession",
+    "Manager",
+    "Request",
+    "RequestSession",
+    "Spelling",
+]
 
 _logger = logging.getLogger("sessile")
 
@@ -87,6 +97,8 @@ class Manager:
         owner_field: the field in which the application keeps its user, a str or an int; for code that does
             not call `login` and `logout`. A save that finds it new or changed logs the session in, with all
             its fields; one that finds it gone logs it out, and the other fields go on in a new session.
+        fallback: reads the session of a client that comes without our cookie from what an older system left
+            it, once; see `sessile.web.fallback`. None: there is none.
 
     The functions get a WSGI environ or an ASGI scope.
 
@@ -94,6 +106,12 @@ class Manager:
         TypeError: an argument is of another type.
         ValueError: one makes no sense; the text says what would.
     """
+
+    session_type: type[RequestSession]
+    """What the application gets; an adapter whose framework expects more of it has its own."""
+
+    insecure_session_type: type[RequestSession]
+    """The same where no id may travel."""
 
     def __init__(
         self,
@@ -107,8 +125,11 @@ class Manager:
         rotate_every: float | timedelta | None,
         passive: Callable[[Any], bool] | None,
         owner_field: str | None,
+        fallback: Fallback | None = None,
     ) -> None:
         _check_types(store, cookie, csrf, passive, owner_field)
+        if fallback is not None and not cookie.is_cookie:
+            raise ValueError("fallback= reads an old cookie, and Header(...) has no cookies: give one of them")
         _check_transport(https, insecure_dev)
         self.store = store
         self.carrier: Carrier = cookie
@@ -119,6 +140,7 @@ class Manager:
         self._renew_ms = None if rotate_every is None else options.milliseconds("rotate_every", rotate_every)
         self.passive = passive
         self.owner_field = owner_field
+        self.fallback = fallback
         self.new_session = store._of_request
         self.is_shared = False  # not known before the first request
         # Only a store with a journal has something to wait for.
@@ -158,10 +180,10 @@ class Manager:
             The type of session for the exchange.
         """
         if self.is_tls_in_front or scheme in _SECURE_SCHEMES:
-            return RequestSession
+            return self.session_type
         exchange.transport = (scheme, host or "")
         exchange.carrier = self._insecure if self._insecure is not None and _is_loopback(host) else None
-        return RequestSession if exchange.carrier is not None else _InsecureSession
+        return self.session_type if exchange.carrier is not None else self.insecure_session_type
 
     def why_insecure(self, host: str) -> str | None:
         """The text of the error where no id may travel; None: its own."""
@@ -298,7 +320,7 @@ class RequestSession(Session):
             return False
         user = self.get(field)
         if user is not None:
-            owner = str(user) if type(user) is int else user
+            owner = owner_of(user)
             if owner == self.owner:
                 return False
             self.login(owner, keep=True)
@@ -310,13 +332,22 @@ class RequestSession(Session):
         return False
 
 
-class _InsecureSession(RequestSession):
+class InsecureSession(RequestSession):
     """What plain http gets: empty, and not to be written to (COK-12)."""
 
     __slots__ = ()
 
     def _write(self) -> None:
         self._context._refuse_transport()
+
+
+Manager.session_type = RequestSession
+Manager.insecure_session_type = InsecureSession
+
+
+def owner_of(user: Any) -> Any:
+    """The owner that the value of an owner field stands for: an int as text, anything else as it is."""
+    return str(user) if type(user) is int else user
 
 
 @dataclass(frozen=True, slots=True)
@@ -402,6 +433,8 @@ class Exchange:
     _may_renew = True
     _presented: str | None = None  # the id that the client presented, if there is such a session
     _is_owned = False  # that session had an owner when it was looked up
+    _is_carried = False  # the client presented the cookie of an older system
+    _must_issue = False  # the cookie is to be set although the client has the id
 
     @classmethod
     def of(cls, manager: Manager) -> type[Self]:
@@ -425,10 +458,43 @@ class Exchange:
             if store._load_into(session, found, not self.is_passive):
                 self._presented = found
                 self._is_owned = session.owner is not None
+        elif found is Finding.ABSENT:
+            if self.manager.fallback is not None:
+                self._look_back(self.manager.fallback, session)
         elif found is Finding.DUPLICATE:
             self.manager.tell("duplicate_cookie")
-        elif found is not Finding.ABSENT:
+        else:
             store.load("")  # only counts: one more malformed id
+
+    def _look_back(self, fallback: Fallback, session: RequestSession) -> None:
+        """Carry the session of an older system over, if the client has one. What cannot be stored for lack of
+        room or time is tried again at the next request: its cookie stays."""
+        header = self._credentials() or ""
+        old = fallback.read(header if isinstance(header, str) else header.decode("latin-1"))
+        if old is None:
+            return
+        field = self.manager.owner_field
+        user = None if field is None else owner_of(old.fields.get(field))
+        try:
+            owner = None if user is None else options.owner(user)
+            timeouts = self._timeouts_of(old.fields)
+            is_first = carry_over(
+                self.manager.store, session, old, owner=owner, timeouts=timeouts, touch=not self.is_passive
+            )
+        except (Busy, StoreFull) as error:
+            _logger.warning("an old session cannot be carried over yet: %s", error)
+            return
+        except (TypeError, ValueError) as error:
+            _logger.error("an old session cannot be carried over: %s", error)
+            return
+        self._is_carried = True
+        self._is_owned = owner is not None
+        if is_first:
+            fallback.carried(old)
+
+    def _timeouts_of(self, fields: Mapping[str, Any]) -> tuple[int, int]:  # noqa: ARG002 (adapters look)
+        """Idle and absolute timeout in milliseconds for a session with these fields."""
+        return _table.DEFAULT, _table.DEFAULT
 
     def _require_headers(self, operation: str) -> None:
         if self.is_sent:
@@ -481,22 +547,35 @@ class Exchange:
             return None
         state = session._state
         current = session.id if state == _table.STORED else None
-        if current == self._presented:
+        if current == self._presented and not self._must_issue:
             return None
         if current is not None:
-            if not carrier.persistent:
+            if not self._is_persistent():
                 return carrier.issue(current)
             return carrier.issue(current, (session._absolute_ms - self.manager.store._now()) / 1000)
         # Only an end that this very request brought about: one that another did may be a log-in, and its
         # cookie would be deleted here.
         return carrier.clear() if state == _table.UNSTORED or self._is_destroyed else None
 
+    def set_cookies(self) -> list[str]:
+        """The values of the fields that `set_cookie` asks for, and of the one that deletes an older system's
+        cookie."""
+        value = self.set_cookie()
+        values = [] if value is None else [value]
+        if self._is_carried and self.manager.fallback is not None:
+            values.append(self.manager.fallback.cleared)
+        return values
+
+    def _is_persistent(self) -> bool:
+        """Whether the cookie outlives the browser."""
+        return self.carrier is not None and self.carrier.persistent
+
     def decorate(
         self,
         headers: Iterable[tuple[AnyStr, AnyStr]],
         spelling: Spelling[AnyStr],
         field: AnyStr,
-        set_cookie: tuple[AnyStr, AnyStr] | None,
+        set_cookies: list[tuple[AnyStr, AnyStr]],
     ) -> list[tuple[AnyStr, AnyStr]]:
         """The response's headers with what a touched session adds, so that no cache mixes up its visitors.
 
@@ -507,7 +586,7 @@ class Exchange:
             headers: the application's.
             spelling: the adapter's.
             field: the name of the request's field, as `Vary` wants it.
-            set_cookie: name and value of the field to be added.
+            set_cookies: names and values of the fields to be added.
         """
         result: list[tuple[AnyStr, AnyStr]] = []
         varies = said = False
@@ -522,15 +601,14 @@ class Exchange:
                     value = value + spelling.comma + field
                 varies = True
             elif lowered == spelling.cache_control:
-                if set_cookie is not None and not _names(value, (spelling.no_store,), spelling.comma):
+                if set_cookies and not _names(value, (spelling.no_store,), spelling.comma):
                     continue
                 said = True
             result.append((name, value))
         if not varies:
             result.append((spelling.vary, field))
-        if set_cookie is not None:
-            result.append(set_cookie)
-        if not said and set_cookie is not None:
+        result += set_cookies
+        if not said and set_cookies:
             result.append((spelling.cache_control, spelling.no_store))
         elif not said and self._is_owned:
             result.append((spelling.cache_control, spelling.private))

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from sessile.store import Store
 from sessile.web.cookies import Cookie, Header
+from sessile.web.fallback import Fallback
 from sessile.web.manager import (
     FAILED,
     FORBIDDEN,
@@ -52,7 +53,7 @@ class SessionMiddleware:
             saved before the headers go out and when the server closes the body.
         store: where the sessions are. With several worker processes one with a name, `Store("shop")`.
         environ_key: a further key for the session, such as "beaker.session".
-        cookie, https, insecure_dev, csrf, trusted_origins, rotate_every, passive, owner_field: see
+        cookie, https, insecure_dev, csrf, trusted_origins, rotate_every, passive, owner_field, fallback: see
             `sessile.web.manager.Manager`; the functions get the environ.
 
     Raises, when a request comes:
@@ -73,6 +74,7 @@ class SessionMiddleware:
         rotate_every: float | timedelta | None = 900,
         passive: Callable[[WSGIEnvironment], bool] | None = None,
         owner_field: str | None = None,
+        fallback: Fallback | None = None,
         environ_key: str | None = None,
     ) -> None:
         self._app = app
@@ -86,6 +88,7 @@ class SessionMiddleware:
             rotate_every=rotate_every,
             passive=passive,
             owner_field=owner_field,
+            fallback=fallback,
         )
         self._exchange = _Exchange.of(self._manager)
         self._exchange.varies_with = self._manager.carrier.names.request
@@ -209,7 +212,7 @@ class _Exchange(Exchange):
         """
         self.is_failed = True
         body = None
-        if not self.is_sent and self.set_cookie() is not None:
+        if not self.is_sent and self.set_cookies():
             headers = self._decorated(FAILED.headers())
             self.is_sent = True
             text = b"" if self.is_head else FAILED.text
@@ -223,9 +226,8 @@ class _Exchange(Exchange):
         return body
 
     def _decorated(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
-        value = self.set_cookie()
-        cookie = None if value is None else (self.manager.carrier.names.response, value)
-        return self.decorate(headers, _TEXT, self.varies_with, cookie)
+        name = self.manager.carrier.names.response
+        return self.decorate(headers, _TEXT, self.varies_with, [(name, value) for value in self.set_cookies()])
 
 
 class _Body:
