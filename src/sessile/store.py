@@ -187,6 +187,7 @@ class Store(Table):
         secrets = None if secret is None else options.secrets(secret)
         self._busy_timeout = options.milliseconds("busy_timeout", busy_timeout, least=0.001) / 1000
         self._max_session_size = policy[5]
+        self._absolute_timeout_ms = absolute
         self._on_event = on_event
         self._wall_ms = 0
         self._look_at = 0.0

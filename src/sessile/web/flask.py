@@ -1,0 +1,520 @@
+"""Sessions for Flask: the same `flask.session`, kept in a table.
+
+    from flask import Flask
+    from sessile.web.flask import Sessile
+
+    app = Flask(__name__)
+    app.config["SECRET_KEY"] = …
+    Sessile(app)
+
+What is decided about a session stands in `manager.py`; this file translates, for Quart too (`quart.py`).
+It takes Flask's own road, a session interface: so proxies that correct the scheme, test requests and
+whatever else makes a request context work with it, in any order.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple
+
+import flask
+from flask.sessions import SessionInterface, SessionMixin
+from markupsafe import Markup
+from werkzeug.exceptions import Forbidden
+
+from sessile import _table, options
+from sessile.extension_types import store_markup
+from sessile.session import Session
+from sessile.store import Store
+from sessile.web.base_types import as_base_types
+from sessile.web.cookies import Cookie, Header, insecure_development
+from sessile.web.fallback import Fallback, FlaskCookie, refuse
+from sessile.web.manager import (
+    FORBIDDEN,
+    SAFE_METHODS,
+    Answer,
+    Exchange,
+    InsecureSession,
+    Manager,
+    RequestSession,
+    Spelling,
+)
+from sessile.web.project import project_store, store_of_tests
+
+if TYPE_CHECKING:
+    from flask import Flask, Request, Response
+
+__all__ = ["FlaskSession", "Sessile"]
+
+_TEXT: Final = Spelling("vary", "cache-control", "private", "no-store", "*", ", ")
+_PREFIXES: Final = ("__Host-", "__Secure-", "__Http-")
+_PERMANENT: Final = "_permanent"
+_LONGEST: Final = timedelta(milliseconds=_table.TIMEOUT_MAX_MS)
+_SHORTEST: Final = timedelta(seconds=1)
+
+store_markup(Markup)
+
+
+class FlaskSession(RequestSession, SessionMixin):
+    """`flask.session`: all of a `Session`, and what Flask's own has.
+
+    A value of a subclass is stored as its base, as Flask's own serialiser does; Markup keeps its type, and
+    what has `__html__` becomes one.
+
+    Attributes:
+        permanent: whether the session, and its cookie, live for PERMANENT_SESSION_LIFETIME without use, and
+            not for the idle timeout of the store. A session that has nothing else in it is not stored.
+        new: whether it was made in this request.
+        modified: whether there is, or was, something to save. Nobody has to set it: changes in the middle of
+            a value are seen. Setting it to False undoes nothing.
+        accessed: whether it was looked up.
+    """
+
+    _is_marked = False
+    _is_lifetime_due = False
+
+    @property
+    def permanent(self) -> bool:
+        return bool(self.get(_PERMANENT, False))
+
+    @permanent.setter
+    def permanent(self, value: bool) -> None:
+        if self.permanent is not bool(value):
+            self[_PERMANENT] = bool(value)
+            self._is_lifetime_due = True
+
+    @property
+    def new(self) -> bool:  # type: ignore[override]
+        return self.is_new
+
+    @property
+    def modified(self) -> bool:
+        if self._is_marked:
+            return True
+        if self._untouched:
+            return False
+        try:
+            return self._changes() is not None
+        except (TypeError, ValueError):
+            return True
+
+    @modified.setter
+    def modified(self, value: bool) -> None:
+        self._is_marked = bool(value)
+
+    @property
+    def accessed(self) -> bool:
+        return not self._untouched
+
+    @accessed.setter
+    def accessed(self, value: bool) -> None:
+        """Flask sets it when it hands the session out, which is no look-up yet."""
+
+    def save(self, *, strict: bool = False) -> bool:
+        """See `RequestSession.save`."""
+        if self._state == _table.UNSTORED and self._names() == [_PERMANENT]:
+            return False
+        if self._is_lifetime_due:
+            self._is_lifetime_due = False
+            self._context._must_issue = True
+            self.set_timeouts(*(self._lifetimes() if self.permanent else ("default", "default")))
+        wrote = super().save(strict=strict)
+        if wrote:
+            self._is_marked = True
+        return wrote
+
+    def login(self, owner: str, *, keep: Iterable[str] | Literal[True] = (), **options_: Any) -> None:
+        """See `RequestSession.login`. A permanent session stays one."""
+        kept = options.keep(keep)
+        if self.permanent:
+            kept = kept if kept is True else kept | {_PERMANENT}
+            idle, absolute = self._lifetimes()
+            options_ = {"idle_timeout": idle, "absolute_timeout": absolute, **options_}
+            self._is_lifetime_due = False
+        super().login(owner, keep=kept, **options_)
+        self._is_marked = True
+
+    def _lifetimes(self) -> tuple[timedelta, timedelta]:
+        manager = self._context.manager
+        assert isinstance(manager, FlaskManager)
+        return manager.lifetimes()
+
+    def _convert(self, value: object) -> Any:
+        return as_base_types(value, convert=_as_flask_does, kept=(Markup,))
+
+
+class _InsecureSession(FlaskSession):
+    """What plain http gets: empty, and not to be written to (COK-12)."""
+
+    _write = InsecureSession._write
+
+
+def _as_flask_does(value: object) -> object:
+    """Flask's serialiser asks for `__html__` (a translation that is made late has it), and takes dataclasses
+    apart."""
+    if type(value) is Markup:
+        return value
+    html = getattr(value, "__html__", None)
+    if callable(html):
+        return Markup(html())
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    return value
+
+
+class FlaskManager(Manager):
+    """The manager of one application, in one of its modes: serving, debugging, testing."""
+
+    session_type = FlaskSession
+    insecure_session_type = _InsecureSession
+
+    def __init__(self, app: Flask, store: Store, *, insecure_dev: bool | None, **given: Any) -> None:
+        super().__init__(store, insecure_dev=insecure_dev is True, **given)
+        self._app = app
+        # While it is tested an application has no table but its own, and nothing travels.
+        self._takes_any_host = insecure_dev is not False and app.testing
+        if insecure_dev is not False and (app.debug or app.testing) and not self.is_tls_in_front:
+            carrier = self.carrier
+            self._insecure = insecure_development(carrier) if isinstance(carrier, Cookie) else carrier
+
+    def examine_transport(self, exchange: Exchange, scheme: str, host: str | None) -> type[RequestSession]:
+        """See `Manager.examine_transport`."""
+        if self._takes_any_host:
+            exchange.carrier = self._insecure
+            return self.session_type
+        return super().examine_transport(exchange, scheme, host)
+
+    def lifetimes(self) -> tuple[timedelta, timedelta]:
+        """Idle and absolute timeout of a permanent session: PERMANENT_SESSION_LIFETIME from its last use, and
+        that or the store's absolute timeout, whichever is longer, from its log-in (LIF-02)."""
+        lifetime = min(max(self._app.permanent_session_lifetime, _SHORTEST), _LONGEST)
+        return lifetime, max(lifetime, timedelta(milliseconds=self.store._absolute_timeout_ms))
+
+
+class FlaskExchange(Exchange):
+    """One request of a Flask or Quart application."""
+
+    def _credentials(self) -> str | None:
+        header: str | None = self.source
+        return header
+
+    def _is_persistent(self) -> bool:
+        session = self.session
+        return super()._is_persistent() or (isinstance(session, FlaskSession) and session.permanent)
+
+    def _timeouts_of(self, fields: Mapping[str, Any]) -> tuple[int, int]:
+        if not fields.get(_PERMANENT):
+            return super()._timeouts_of(fields)
+        assert isinstance(self.manager, FlaskManager)
+        idle, absolute = self.manager.lifetimes()
+        return options.milliseconds("idle", idle), options.milliseconds("absolute", absolute)
+
+    def add_headers(self, response: Any) -> None:
+        """Add to a response's headers what a touched session asks for; they go out as they are now."""
+        names = self.manager.carrier.names
+        cookies = [(names.response, value) for value in self.set_cookies()]
+        decorated = self.decorate(list(response.headers), _TEXT, names.request, cookies)
+        response.headers.clear()
+        for name, value in decorated:
+            response.headers.add(name, value)
+        self.is_sent = True
+
+
+class Managers:
+    """The managers of an application. Which one it needs it may say late, as tests do."""
+
+    def __init__(
+        self, store: Store | None, given: Mapping[str, Any], manager_type: type[FlaskManager] = FlaskManager
+    ) -> None:
+        self._store = store
+        self._given = given
+        self._manager_type = manager_type
+        self._made: dict[tuple[bool, bool], FlaskManager] = {}
+        self._stores: dict[bool, Store] = {}
+        self._lock = threading.Lock()
+
+    def of(self, app: Any) -> FlaskManager | None:
+        """The manager for the application as it is now; None: it has neither a store nor a SECRET_KEY."""
+        config = app.config
+        mode = config["TESTING"], config["DEBUG"]
+        manager = self._made.get(mode)
+        if self._store is None and not config["SECRET_KEY"]:
+            return None
+        return self._make(app, mode) if manager is None else manager
+
+    def _make(self, app: Any, mode: tuple[bool, bool]) -> FlaskManager:
+        with self._lock:
+            if mode not in self._made:
+                given = dict(self._given)
+                if given["cookie"] is None:
+                    given["cookie"] = _cookie_of(app.config)
+                if given["fallback"] is True:
+                    given["fallback"] = _fallback_of(app)
+                self._made[mode] = self._manager_type(app, self._store_of(app), **given)
+            return self._made[mode]
+
+    def _store_of(self, app: Any) -> Store:
+        if self._store is not None:
+            return self._store
+        store = self._stores.get(bool(app.testing))
+        if store is None:
+            store = store_of_tests() if app.testing else project_store(app.name, app.root_path, _keys_of(app))
+            self._stores[bool(app.testing)] = store
+        return store
+
+
+def _keys_of(app: Any) -> list[str | bytes]:
+    return [app.config["SECRET_KEY"], *(app.config.get("SECRET_KEY_FALLBACKS") or ())]
+
+
+def _cookie_of(config: Mapping[str, Any]) -> Cookie:
+    """The cookie that the application's configuration asks for, as far as it is safe: SESSION_COOKIE_SECURE
+    and SESSION_COOKIE_HTTPONLY are always True."""
+    name, domain = config["SESSION_COOKIE_NAME"], config["SESSION_COOKIE_DOMAIN"] or None
+    path = config["SESSION_COOKIE_PATH"] or config["APPLICATION_ROOT"] or "/"
+    samesite: Any = config["SESSION_COOKIE_SAMESITE"] or "Lax"
+    if not name.startswith(_PREFIXES):
+        prefix = "__Host-Http-" if domain is None and path == "/" else "__Secure-"
+        name = prefix + ("id" if name == "session" else name)
+    return Cookie(
+        name,
+        samesite=samesite.capitalize(),
+        partitioned=bool(config.get("SESSION_COOKIE_PARTITIONED")),
+        domain=domain and domain.lstrip("."),
+        path=path,
+    )
+
+
+def _fallback_of(app: Any) -> FlaskCookie:
+    """The reader of the cookies that the application has signed so far."""
+    config = app.config
+    domain = config["SESSION_COOKIE_DOMAIN"] or None
+    present, *former = _keys_of(app)
+    return FlaskCookie(
+        [*former, present],
+        name=config["SESSION_COOKIE_NAME"],
+        max_age=min(max(app.permanent_session_lifetime, _SHORTEST), _LONGEST),
+        domain=domain and domain.lstrip("."),
+        path=config["SESSION_COOKIE_PATH"] or config["APPLICATION_ROOT"] or "/",
+        partitioned=bool(config.get("SESSION_COOKIE_PARTITIONED")),
+    )
+
+
+class _Interface(SessionInterface):
+    """How Flask reaches us, at the begin and the end of each request."""
+
+    def __init__(self, managers: Managers) -> None:
+        self._managers = managers
+
+    def open_session(self, app: Flask, request: Request) -> FlaskSession | None:
+        """The session of a request, not looked up; None: the application has no SECRET_KEY.
+
+        Raises:
+            AttachError: the server has several worker processes, and the table is this one's own; or the
+                table cannot be attached.
+        """
+        manager = self._managers.of(app)
+        if manager is None:
+            return None
+        environ = request.environ
+        if not manager.is_shared:
+            manager.require_shared(environ.get("wsgi.multiprocess", False))
+        exchange = FlaskExchange()
+        exchange.manager = manager
+        exchange.carrier = carrier = manager.carrier
+        exchange.source = environ.get(carrier.names.environ)
+        session_type: type[RequestSession] = FlaskSession
+        scheme = environ["wsgi.url_scheme"]
+        if scheme != "https" and not manager.is_tls_in_front:
+            session_type = manager.examine_transport(exchange, scheme, environ.get("HTTP_HOST"))
+        if manager.passive is not None:
+            exchange.is_passive = manager.passive(request)
+        exchange.session = session = manager.new_session(session_type, exchange)
+        assert isinstance(session, FlaskSession)
+        return session
+
+    def save_session(
+        self,
+        app: Flask,  # noqa: ARG002 (Flask gives it)
+        session: SessionMixin,
+        response: Response,
+    ) -> None:
+        """Save before the headers go out, and when the server closes the response."""
+        assert isinstance(session, FlaskSession)
+        exchange = session._context
+        assert isinstance(exchange, FlaskExchange)
+        if session._untouched:
+            exchange.is_sent = True
+            if response.is_streamed:
+                response.call_on_close(exchange.finish)
+            elif "session" in vars(exchange):
+                del exchange.session
+            return
+        exchange.session = session
+        answer = exchange.settle(response.status_code)
+        if answer is not None:
+            _replace(response, answer)
+        exchange.add_headers(response)
+        response.call_on_close(exchange.finish)
+
+
+def _replace(response: Response, answer: Answer) -> None:
+    close = getattr(response.response, "close", None)
+    if close is not None:
+        response.call_on_close(close)
+    response.direct_passthrough = False
+    response.status_code = answer.status
+    response.set_data(answer.text)
+    response.headers.clear()
+    for name, value in answer.headers():
+        response.headers.add(name, value)
+
+
+class _Registered(NamedTuple):
+    """What `app.extensions["sessile"]` is."""
+
+    extension: Sessile
+    managers: Managers
+
+
+def _registered(app: Any) -> _Registered:
+    registered: _Registered = app.extensions["sessile"]
+    return registered
+
+
+class Sessile:
+    """Keeps the sessions of Flask applications in a table.
+
+        Sessile(app)
+
+        sessile = Sessile()         # or in two steps
+        sessile.init_app(app)
+
+    Args:
+        app: the application; None: `init_app` follows.
+        store: where the sessions are. None: a table that is named after the application and its root folder,
+            and keyed from SECRET_KEY and SECRET_KEY_FALLBACKS; it is opened at the first request. While
+            `app.testing` is set: a small table of this process. Without a SECRET_KEY there are no sessions,
+            and Flask says so.
+        cookie: None: what the configuration says in SESSION_COOKIE_NAME, _DOMAIN, _PATH, _SAMESITE and
+            _PARTITIONED, where it can be had safely.
+        insecure_dev: None: while `app.debug` is set, on loopback hosts; while `app.testing` is, everywhere.
+        owner_field: see `sessile.web.manager.Manager`; that of Flask-Login.
+        fallback: True: carry over who comes with the cookie that Flask signed for this application; or a
+            reader of another one. See `sessile.web.fallback`.
+        https, csrf, trusted_origins, rotate_every, passive: see `sessile.web.manager.Manager`; the functions
+            get the request.
+
+    Raises:
+        RuntimeError: the application has a Sessile already.
+        TypeError, ValueError: an argument is of another type, or makes no sense; when the first request comes.
+    """
+
+    _interface: ClassVar[type[Any]] = _Interface
+
+    def __init__(
+        self,
+        app: Any = None,
+        store: Store | None = None,
+        *,
+        cookie: Cookie | Header | None = None,
+        https: Literal[True] | None = None,
+        insecure_dev: bool | None = None,
+        csrf: bool | Callable[[Any], bool] = True,
+        trusted_origins: Iterable[str] = (),
+        rotate_every: float | timedelta | None = 900,
+        passive: Callable[[Any], bool] | None = None,
+        owner_field: str | None = "_user_id",
+        fallback: Fallback | Literal[True] | None = None,
+    ) -> None:
+        self._app = app
+        self._store = store
+        self._given = {
+            "cookie": cookie,
+            "https": https,
+            "insecure_dev": insecure_dev,
+            "csrf": csrf,
+            "trusted_origins": tuple(trusted_origins),
+            "rotate_every": rotate_every,
+            "passive": passive,
+            "owner_field": owner_field,
+            "fallback": fallback,
+        }
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Any) -> None:
+        """Give an application its sessions.
+
+        Raises:
+            RuntimeError: it has a Sessile already.
+        """
+        if "sessile" in app.extensions:
+            raise RuntimeError(f"{app!r} has a Sessile already")
+        managers = Managers(self._store, self._given)
+        app.extensions["sessile"] = _Registered(self, managers)
+        app.session_interface = self._interface(managers)
+        # Before any function of the application, whenever that was registered.
+        app.before_request_funcs.setdefault(None, []).insert(0, self._refuse_cross_site)
+
+    @classmethod
+    def of(cls, app: Any) -> Sessile:
+        """The one of an application; `current_app` will do.
+
+        Raises:
+            KeyError: it has none.
+        """
+        return _registered(app).extension
+
+    @property
+    def store(self) -> Store:
+        """The store of the application, or of the current one: for `sessions(owner)` and the like.
+
+        Raises:
+            RuntimeError: there is neither a store nor a SECRET_KEY, or no current application.
+            AttachError: the table cannot be attached.
+        """
+        return self._manager().store
+
+    def revoke(self, owner: str, *, keep: Session | None = None, handle: str | None = None) -> int:
+        """Log an owner out everywhere: see `Store.revoke`. Where there is a fallback, an old session that
+        nobody has presented yet is not carried over any more either, unless `handle` names a single one.
+
+        Raises: as `Store.revoke`, and RuntimeError: see `store`.
+        """
+        manager = self._manager()
+        if manager.fallback is not None and handle is None:
+            refuse(manager.store, owner)
+        return manager.store.revoke(owner, keep=keep, handle=handle)
+
+    def _manager(self) -> FlaskManager:
+        app = self._app or self._current_app()
+        manager = _registered(app).managers.of(app)
+        if manager is None:
+            raise RuntimeError("the application has no SECRET_KEY, so it has no sessions: set one, or pass store=")
+        return manager
+
+    @staticmethod
+    def _current_app() -> Any:
+        return flask.current_app
+
+    @staticmethod
+    def _refuse_cross_site() -> None:
+        """What another site started gets no view (COK-13)."""
+        request = flask.request
+        if request.method in SAFE_METHODS:
+            return
+        manager = _registered(flask.current_app).managers.of(flask.current_app)
+        get = request.environ.get
+        if manager is not None and manager.refuses(
+            request,  # type: ignore[arg-type]
+            request.method,
+            get("HTTP_SEC_FETCH_SITE"),
+            get("HTTP_ORIGIN"),
+            get("HTTP_HOST"),
+            request.scheme,
+        ):
+            raise Forbidden(FORBIDDEN.text.decode())
