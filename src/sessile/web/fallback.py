@@ -123,7 +123,8 @@ class _SignedCookie:
         remaining = signed_at + self._max_age - time.time()
         if not isinstance(fields, dict) or not fields or remaining <= 0:
             return None
-        return OldSession(value.encode("latin-1"), fields, remaining)
+        # Without the signature: of that there are several spellings, because base64 has bits to spare.
+        return OldSession(value.rpartition(".")[0].encode("latin-1"), fields, remaining)
 
     def carried(self, old: OldSession) -> None:
         """See `Fallback.carried`: a signed cookie is kept nowhere."""
