@@ -174,6 +174,8 @@ class FlaskManager(Manager):
     def __init__(self, app: Flask, store: Store, *, insecure_dev: bool | None, **given: Any) -> None:
         super().__init__(store, insecure_dev=insecure_dev is True, **given)
         self._app = app
+        self.exchange_type = FlaskExchange.of(self)
+        self.field = self.carrier.names.environ
         # While it is tested an application has no table but its own, and nothing travels.
         self._takes_any_host = insecure_dev is not False and app.testing
         if insecure_dev is not False and (app.debug or app.testing) and not self.is_tls_in_front:
@@ -322,10 +324,8 @@ class _Interface(SessionInterface):
         environ = request.environ
         if not manager.is_shared:
             manager.require_shared(environ.get("wsgi.multiprocess", False))
-        exchange = FlaskExchange()
-        exchange.manager = manager
-        exchange.carrier = carrier = manager.carrier
-        exchange.source = environ.get(carrier.names.environ)
+        exchange = manager.exchange_type()
+        exchange.source = environ.get(manager.field)
         session_type: type[RequestSession] = FlaskSession
         scheme = environ["wsgi.url_scheme"]
         if scheme != "https" and not manager.is_tls_in_front:
