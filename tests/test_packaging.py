@@ -17,7 +17,7 @@ import sessile
 
 ROOT = Path(__file__).resolve().parent.parent
 WHEEL_LIMIT = 300 * 1024    # bytes; a stray -g or typed memoryview in the extension shows here
-ADAPTERS = ("sessile/web/django/",)  # of frameworks: text that says much, and is not counted
+ADAPTERS = ("sessile/web/django/", "sessile/web/flask.py", "sessile/web/quart.py")  # of frameworks: text that says much
 FRAMEWORKS = {"django", "fastapi", "flask", "gunicorn", "quart", "starlette", "uvicorn", "werkzeug"}
 HEAVY = {"asyncio", "cryptography", "email", "http.cookies", "multiprocessing", "sqlite3", "ssl"}
 
