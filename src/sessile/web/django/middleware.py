@@ -221,7 +221,7 @@ class _Exchange(Exchange):
         """Put cookie, Vary and Cache-Control into a response of Django."""
         names = self.manager.carrier.names
         value = self.set_cookie()
-        given = None if value is None else (names.response, value)
+        given = [] if value is None else [(names.response, value)]
         headers = response.headers
         for name, text in self.decorate(headers.items(), _TEXT, names.request, given):
             if name == _SET_COOKIE and value is not None and text == value:
@@ -263,7 +263,7 @@ class _InsecureSession(_Session):
     def _write(self) -> None:
         self._context._refuse_transport()
 
-    def _store_new(self, *_args: Any) -> None:
+    def _store_new(self, *_args: Any) -> bool:
         self._context._refuse_transport()
 
 
