@@ -165,37 +165,6 @@ def _as_flask_does(value: object) -> object:
     return value
 
 
-class FlaskManager(Manager):
-    """The manager of one application, in one of its modes: serving, debugging, testing."""
-
-    session_type = FlaskSession
-    insecure_session_type = _InsecureSession
-
-    def __init__(self, app: Flask, store: Store, *, insecure_dev: bool | None, **given: Any) -> None:
-        super().__init__(store, insecure_dev=insecure_dev is True, **given)
-        self._app = app
-        self.exchange_type = FlaskExchange.of(self)
-        self.field = self.carrier.names.environ
-        # While it is tested an application has no table but its own, and nothing travels.
-        self._takes_any_host = insecure_dev is not False and app.testing
-        if insecure_dev is not False and (app.debug or app.testing) and not self.is_tls_in_front:
-            carrier = self.carrier
-            self._insecure = insecure_development(carrier) if isinstance(carrier, Cookie) else carrier
-
-    def examine_transport(self, exchange: Exchange, scheme: str, host: str | None) -> type[RequestSession]:
-        """See `Manager.examine_transport`."""
-        if self._takes_any_host:
-            exchange.carrier = self._insecure
-            return self.session_type
-        return super().examine_transport(exchange, scheme, host)
-
-    def lifetimes(self) -> tuple[timedelta, timedelta]:
-        """Idle and absolute timeout of a permanent session: PERMANENT_SESSION_LIFETIME from its last use, and
-        that or the store's absolute timeout, whichever is longer, from its log-in (LIF-02)."""
-        lifetime = min(max(self._app.permanent_session_lifetime, _SHORTEST), _LONGEST)
-        return lifetime, max(lifetime, timedelta(milliseconds=self.store._absolute_timeout_ms))
-
-
 class FlaskExchange(Exchange):
     """One request of a Flask or Quart application."""
 
@@ -223,6 +192,38 @@ class FlaskExchange(Exchange):
         for name, value in decorated:
             response.headers.add(name, value)
         self.is_sent = True
+
+
+class FlaskManager(Manager):
+    """The manager of one application, in one of its modes: serving, debugging, testing."""
+
+    session_type = FlaskSession
+    insecure_session_type = _InsecureSession
+    exchange_class = FlaskExchange
+
+    def __init__(self, app: Flask, store: Store, *, insecure_dev: bool | None, **given: Any) -> None:
+        super().__init__(store, insecure_dev=insecure_dev is True, **given)
+        self._app = app
+        self.exchange_type = self.exchange_class.of(self)
+        self.field = self.carrier.names.environ
+        # While it is tested an application has no table but its own, and nothing travels.
+        self._takes_any_host = insecure_dev is not False and app.testing
+        if insecure_dev is not False and (app.debug or app.testing) and not self.is_tls_in_front:
+            carrier = self.carrier
+            self._insecure = insecure_development(carrier) if isinstance(carrier, Cookie) else carrier
+
+    def examine_transport(self, exchange: Exchange, scheme: str, host: str | None) -> type[RequestSession]:
+        """See `Manager.examine_transport`."""
+        if self._takes_any_host:
+            exchange.carrier = self._insecure
+            return self.session_type
+        return super().examine_transport(exchange, scheme, host)
+
+    def lifetimes(self) -> tuple[timedelta, timedelta]:
+        """Idle and absolute timeout of a permanent session: PERMANENT_SESSION_LIFETIME from its last use, and
+        that or the store's absolute timeout, whichever is longer, from its log-in (LIF-02)."""
+        lifetime = min(max(self._app.permanent_session_lifetime, _SHORTEST), _LONGEST)
+        return lifetime, max(lifetime, timedelta(milliseconds=self.store._absolute_timeout_ms))
 
 
 class Managers:
@@ -385,6 +386,11 @@ def _registered(app: Any) -> _Registered:
     return registered
 
 
+def manager_of(app: Any) -> FlaskManager | None:
+    """The manager of an application as it is now; see `Managers.of`."""
+    return _registered(app).managers.of(app)
+
+
 class Sessile:
     """Keeps the sessions of Flask applications in a table.
 
@@ -414,6 +420,7 @@ class Sessile:
     """
 
     _interface: ClassVar[type[Any]] = _Interface
+    _manager_type: ClassVar[type[FlaskManager]] = FlaskManager
 
     def __init__(
         self,
@@ -454,11 +461,14 @@ class Sessile:
         """
         if "sessile" in app.extensions:
             raise RuntimeError(f"{app!r} has a Sessile already")
-        managers = Managers(self._store, self._given)
+        managers = Managers(self._store, self._given, self._manager_type)
         app.extensions["sessile"] = _Registered(self, managers)
         app.session_interface = self._interface(managers)
-        # Before any function of the application, whenever that was registered.
-        app.before_request_funcs.setdefault(None, []).insert(0, self._refuse_cross_site)
+        self._watch(app)
+
+    def _watch(self, app: Any) -> None:
+        """Be asked before any function of the application, whenever that was registered."""
+        app.before_request_funcs.setdefault(None, []).insert(0, _refuse_cross_site)
 
     @classmethod
     def of(cls, app: Any) -> Sessile:
@@ -491,8 +501,7 @@ class Sessile:
         return manager.store.revoke(owner, keep=keep, handle=handle)
 
     def _manager(self) -> FlaskManager:
-        app = self._app or self._current_app()
-        manager = _registered(app).managers.of(app)
+        manager = manager_of(self._app or self._current_app())
         if manager is None:
             raise RuntimeError("the application has no SECRET_KEY, so it has no sessions: set one, or pass store=")
         return manager
@@ -501,20 +510,20 @@ class Sessile:
     def _current_app() -> Any:
         return flask.current_app
 
-    @staticmethod
-    def _refuse_cross_site() -> None:
-        """What another site started gets no view (COK-13)."""
-        request = flask.request
-        if request.method in SAFE_METHODS:
-            return
-        manager = _registered(flask.current_app).managers.of(flask.current_app)
-        get = request.environ.get
-        if manager is not None and manager.refuses(
-            request,  # type: ignore[arg-type]
-            request.method,
-            get("HTTP_SEC_FETCH_SITE"),
-            get("HTTP_ORIGIN"),
-            get("HTTP_HOST"),
-            request.scheme,
-        ):
-            raise Forbidden(FORBIDDEN.text.decode())
+
+def _refuse_cross_site() -> None:
+    """What another site started gets no view (COK-13)."""
+    request = flask.request
+    if request.method in SAFE_METHODS:
+        return
+    manager = manager_of(flask.current_app)
+    get = request.environ.get
+    if manager is not None and manager.refuses(
+        request._get_current_object(),  # type: ignore[attr-defined]
+        request.method,
+        get("HTTP_SEC_FETCH_SITE"),
+        get("HTTP_ORIGIN"),
+        get("HTTP_HOST"),
+        get("wsgi.url_scheme", "http"),
+    ):
+        raise Forbidden(FORBIDDEN.text.decode())
