@@ -20,7 +20,7 @@ JOBS := $(shell getconf _NPROCESSORS_ONLN)
 export SESSILE_WERROR := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-fast test-private test-sanitized django-suites starlette-suite check-c crash fuzz lint bench bench-gate \
+.PHONY: help demo test test-fast test-private test-sanitized django-suites flask-suites starlette-suite check-c crash fuzz lint bench bench-gate \
 	bench-smoke wheel sdist-check free-threaded test-free-threaded clean
 
 ## help            this list
@@ -46,6 +46,10 @@ test-private: build/private/.built
 ## django-suites   Django's own suites with our engine, then with our middleware too; pip downloads them (about 2 minutes)
 django-suites: $(BUILT)
 	$(RUN) tests/web/django/suites.py
+
+## flask-suites    Flask's own suite and Flask-Login's with our sessions; pip downloads them
+flask-suites: $(BUILT)
+	$(RUN) tests/suites/run_flask.py build/suites
 
 ## starlette-suite Starlette's own session tests with our middleware; pip downloads them
 starlette-suite: $(BUILT)

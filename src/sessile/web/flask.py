@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple
@@ -203,7 +204,7 @@ class FlaskManager(Manager):
 
     def __init__(self, app: Flask, store: Store, *, insecure_dev: bool | None, **given: Any) -> None:
         super().__init__(store, insecure_dev=insecure_dev is True, **given)
-        self._app = app
+        self._config = app.config  # not the application, which would never be freed but for the collector
         self.exchange_type = self.exchange_class.of(self)
         self.field = self.carrier.names.environ
         # While it is tested an application has no table but its own, and nothing travels.
@@ -222,7 +223,7 @@ class FlaskManager(Manager):
     def lifetimes(self) -> tuple[timedelta, timedelta]:
         """Idle and absolute timeout of a permanent session: PERMANENT_SESSION_LIFETIME from its last use, and
         that or the store's absolute timeout, whichever is longer, from its log-in (LIF-02)."""
-        lifetime = min(max(self._app.permanent_session_lifetime, _SHORTEST), _LONGEST)
+        lifetime = _lifetime_of(self._config)
         return lifetime, max(lifetime, timedelta(milliseconds=self.store._absolute_timeout_ms))
 
 
@@ -273,6 +274,12 @@ def _keys_of(app: Any) -> list[str | bytes]:
     return [app.config["SECRET_KEY"], *(app.config.get("SECRET_KEY_FALLBACKS") or ())]
 
 
+def _lifetime_of(config: Mapping[str, Any]) -> timedelta:
+    """PERMANENT_SESSION_LIFETIME, as far as there can be such a timeout."""
+    given = config["PERMANENT_SESSION_LIFETIME"]
+    return min(max(given if isinstance(given, timedelta) else timedelta(seconds=given), _SHORTEST), _LONGEST)
+
+
 def _cookie_of(config: Mapping[str, Any]) -> Cookie:
     """The cookie that the application's configuration asks for, as far as it is safe: SESSION_COOKIE_SECURE
     and SESSION_COOKIE_HTTPONLY are always True."""
@@ -299,7 +306,7 @@ def _fallback_of(app: Any) -> FlaskCookie:
     return FlaskCookie(
         [*former, present],
         name=config["SESSION_COOKIE_NAME"],
-        max_age=min(max(app.permanent_session_lifetime, _SHORTEST), _LONGEST),
+        max_age=_lifetime_of(config),
         domain=domain and domain.lstrip("."),
         path=config["SESSION_COOKIE_PATH"] or config["APPLICATION_ROOT"] or "/",
         partitioned=bool(config.get("SESSION_COOKIE_PARTITIONED")),
@@ -437,7 +444,7 @@ class Sessile:
         owner_field: str | None = "_user_id",
         fallback: Fallback | Literal[True] | None = None,
     ) -> None:
-        self._app = app
+        self._app = None if app is None else weakref.ref(app)
         self._store = store
         self._given = {
             "cookie": cookie,
@@ -501,7 +508,8 @@ class Sessile:
         return manager.store.revoke(owner, keep=keep, handle=handle)
 
     def _manager(self) -> FlaskManager:
-        manager = manager_of(self._app or self._current_app())
+        app = None if self._app is None else self._app()
+        manager = manager_of(self._current_app() if app is None else app)
         if manager is None:
             raise RuntimeError("the application has no SECRET_KEY, so it has no sessions: set one, or pass store=")
         return manager
