@@ -533,6 +533,18 @@ def test_plain_http(make_app: MakeApp, watched: sessile.Store) -> None:
         client.get("/set/a/1", base_url="http://shop.example")
 
 
+def test_plain_http_where_each_session_is_made_permanent(make_app: MakeApp) -> None:
+    """Nothing would be stored: a probe of a load balancer gets its answer."""
+    app = make_app(testing=False)
+
+    @app.before_request
+    def make_permanent() -> None:
+        session.permanent = True
+        assert session.permanent is False
+
+    assert app.test_client().get("/untouched", base_url="http://shop.example").status_code == 200
+
+
 def test_plain_http_while_debugging(make_app: MakeApp) -> None:
     """COK-02: on loopback hosts only."""
     app = make_app(testing=False)

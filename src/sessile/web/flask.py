@@ -148,9 +148,18 @@ class FlaskSession(RequestSession, SessionMixin):
 
 
 class _InsecureSession(FlaskSession):
-    """What plain http gets: empty, and not to be written to (COK-12)."""
+    """What plain http gets: empty, and not to be written to (COK-12). Applications make each request's session
+    permanent; alone that stores nothing, so it is no write, and a probe over http is answered."""
 
     _write = InsecureSession._write
+
+    @property
+    def permanent(self) -> bool:
+        return False
+
+    @permanent.setter
+    def permanent(self, value: bool) -> None:
+        pass
 
 
 def _as_flask_does(value: object) -> object:
