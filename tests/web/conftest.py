@@ -480,6 +480,20 @@ def serve() -> Iterator[Callable[[str], Served]]:
         yield start
 
 
+@pytest.fixture
+def serve_command(tmp_path: Path) -> Iterator[Callable[..., Served]]:
+    """Starts a server by a command of one's own, which gets the port: (name, command, **environment)."""
+    with contextlib.ExitStack() as stack:
+
+        def start(name: str, command: Callable[[int], list[str]], **environment: str) -> Served:
+            port, log = free_port(), tmp_path / "log"
+            process = stack.enter_context(running(command(port), log, **environment))
+            wait_until_up(process, port, log)
+            return Served(name, port, None, log, process)
+
+        yield start
+
+
 @pytest.fixture(params=SERVERS)
 def server_name(request: pytest.FixtureRequest) -> str:
     chosen: str = request.param
