@@ -178,6 +178,8 @@ def _as_flask_does(value: object) -> object:
 class FlaskExchange(Exchange):
     """One request of a Flask or Quart application."""
 
+    is_websocket = False
+
     def _credentials(self) -> str | None:
         header: str | None = self.source
         return header
@@ -194,14 +196,13 @@ class FlaskExchange(Exchange):
         return options.milliseconds("idle", idle), options.milliseconds("absolute", absolute)
 
     def add_headers(self, response: Any) -> None:
-        """Add to a response's headers what a touched session asks for; they go out as they are now."""
+        """Add to a response's headers what a touched session asks for."""
         names = self.manager.carrier.names
         cookies = [(names.response, value) for value in self.set_cookies()]
         decorated = self.decorate(list(response.headers), _TEXT, names.request, cookies)
         response.headers.clear()
         for name, value in decorated:
             response.headers.add(name, value)
-        self.is_sent = True
 
 
 class FlaskManager(Manager):
@@ -363,19 +364,17 @@ class _Interface(SessionInterface):
         assert isinstance(session, FlaskSession)
         exchange = session._context
         assert isinstance(exchange, FlaskExchange)
-        if session._untouched:
-            exchange.is_sent = True
-            if response.is_streamed:
-                response.call_on_close(exchange.finish)
-            elif "session" in vars(exchange):
-                del exchange.session
-            return
-        exchange.session = session
-        answer = exchange.settle(response.status_code)
-        if answer is not None:
-            _replace(response, answer)
-        exchange.add_headers(response)
-        response.call_on_close(exchange.finish)
+        if not session._untouched:
+            exchange.session = session
+            answer = exchange.settle(response.status_code)
+            if answer is not None:
+                _replace(response, answer)
+            exchange.add_headers(response)
+        exchange.is_sent = True
+        if response.is_streamed:
+            response.call_on_close(exchange.finish)
+        else:
+            vars(exchange).pop("session", None)  # they refer to each other; Flask may ask again, after an error
 
 
 def _replace(response: Response, answer: Answer) -> None:

@@ -62,7 +62,8 @@ class _Interface(SessionInterface):
             session_type = manager.examine_transport(exchange, scheme, _field(scope, b"host"))
         if manager.passive is not None:
             exchange.is_passive = manager.passive(request)
-        exchange.is_sent = isinstance(request, Websocket)
+        if isinstance(request, Websocket):
+            exchange.is_sent = exchange.is_websocket = True
         exchange.session = session = manager.new_session(session_type, exchange)
         assert isinstance(session, FlaskSession)
         return session
@@ -77,22 +78,23 @@ class _Interface(SessionInterface):
         assert isinstance(session, FlaskSession)
         exchange = session._context
         assert isinstance(exchange, FlaskExchange)
-        if response is None or exchange.is_sent:  # a WebSocket
+        if exchange.is_websocket:
             exchange.finish()
             return
         body = getattr(response, "response", None)
         if isinstance(body, IterableBody):
             response.response = _Finishing(body, exchange)
-        if session._untouched:
-            exchange.is_sent = True
-            return
-        exchange.session = session
-        answer = exchange.settle(response.status_code)
-        if exchange.manager.has_journal:
-            await exchange.manager.store.aflush()
-        if answer is not None:
-            _replace(response, answer)
-        exchange.add_headers(response)
+        if not session._untouched:
+            exchange.session = session
+            answer = exchange.settle(response.status_code)
+            if exchange.manager.has_journal:
+                await exchange.manager.store.aflush()
+            if answer is not None:
+                _replace(response, answer)
+            exchange.add_headers(response)
+        exchange.is_sent = True
+        if not isinstance(getattr(response, "response", None), _Finishing):
+            vars(exchange).pop("session", None)  # they refer to each other
 
 
 class _Finishing(ResponseBody):
