@@ -39,6 +39,7 @@ def make_app(watched: sessile.Store) -> MakeApp:
     def make(*, testing: bool = True, **options: Any) -> Any:
         app = Flask("shop")
         app.config.update(SECRET_KEY="a key of Flask's", TESTING=testing, PREFERRED_URL_SCHEME="https")
+        app.before_request(options.pop("before", lambda: None))
         Sessile(app, options.pop("store", watched), **options)
 
         @app.route("/set/<name>/<value>")
@@ -287,6 +288,15 @@ def test_modified_and_accessed_and_new(app: Any) -> None:
     client.get("/state")
     client.get("/state")
     assert seen == [(False, False, True, False, True, True), (False, False, True, False, False, True)]
+
+
+def test_modified_stays_true_after_the_save(client: Any) -> None:
+    with client:
+        client.get("/set/a/1")
+        assert session.modified
+    with client:
+        client.get("/show")
+        assert not session.modified
 
 
 def test_setting_modified_is_harmless(app: Any, client: Any) -> None:
@@ -579,9 +589,8 @@ def test_a_proxy_that_corrects_the_scheme_may_come_first_or_last(make_app: MakeA
 
 def test_a_request_that_another_site_started(make_app: MakeApp, recorder: EventRecorder) -> None:
     """COK-13: no function of the application runs; its page for 403 is shown."""
-    app = make_app(trusted_origins=["https://friend.example"])
     ran = []
-    app.before_request(lambda: ran.append(True))
+    app = make_app(before=lambda: ran.append(True), trusted_origins=["https://friend.example"])
     app.register_error_handler(403, lambda error: ("our own page", 403))
     client = app.test_client()
     answer = client.post("/untouched", headers={"Origin": "https://evil.example"})

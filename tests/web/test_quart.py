@@ -252,14 +252,22 @@ def test_when_there_is_no_room(make_app: Any, make_store: Any) -> None:
     assert response.text_.startswith("The server has no room")
 
 
-def test_with_snapshots_the_log_in_is_on_disk_before_the_response(
-    make_app: Any, make_store: Any, tmp_path: Any
+def test_with_snapshots_the_response_waits_for_the_disk(
+    make_app: Any, make_store: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """PER-09."""
+    """PER-09: and does not hold up the loop."""
     store = make_store(snapshot_dir=tmp_path / "snapshots")
+    waited = []
+    aflush = store.aflush
+
+    async def watched_aflush() -> None:
+        await aflush()
+        waited.append(len(store.sessions("alice")))
+
+    monkeypatch.setattr(store, "aflush", watched_aflush)
     client = Client(make_app(store=store))
     client.ask("/login/alice")
-    assert client.show() == {"_user_id": "alice"}
+    assert waited == [1]
 
 
 # ---- WebSockets ----

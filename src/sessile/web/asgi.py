@@ -17,11 +17,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from datetime import timedelta
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from sessile.store import Store
 from sessile.web.cookies import Cookie, Header
-from sessile.web.fallback import Fallback
 from sessile.web.manager import (
     FAILED,
     FORBIDDEN,
@@ -32,6 +31,9 @@ from sessile.web.manager import (
     RequestSession,
     Spelling,
 )
+
+if TYPE_CHECKING:
+    from sessile.web.fallback import Fallback
 
 __all__ = ["SessionMiddleware"]
 

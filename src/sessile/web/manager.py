@@ -42,10 +42,11 @@ from sessile.session import Session
 from sessile.store import Store
 from sessile.web.cookies import Carrier, Cookie, Finding, Header, insecure_development
 from sessile.web.csrf import cross_site_allowed, parse_trusted_origins
-from sessile.web.fallback import Fallback, carry_over
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from sessile.web.fallback import Fallback
 
 __all__ = [
     "SAFE_METHODS",
@@ -469,6 +470,8 @@ class Exchange:
     def _look_back(self, fallback: Fallback, session: RequestSession) -> None:
         """Carry the session of an older system over, if the client has one. What cannot be stored for lack of
         room or time is tried again at the next request: its cookie stays."""
+        from sessile.web.fallback import carry_over
+
         header = self._credentials() or ""
         old = fallback.read(header if isinstance(header, str) else header.decode("latin-1"))
         if old is None:

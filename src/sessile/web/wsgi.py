@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from sessile.store import Store
 from sessile.web.cookies import Cookie, Header
-from sessile.web.fallback import Fallback
 from sessile.web.manager import (
     FAILED,
     FORBIDDEN,
@@ -36,6 +35,8 @@ from sessile.web.manager import (
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from sessile.web.fallback import Fallback
 
 __all__ = ["SessionMiddleware"]
 
