@@ -53,9 +53,6 @@ PROGRAMS = (
     Program("persistence", 30, 3),
     Program("web", 70, 15),
     Program("crash", 120, 20, named=True),
-    Program("persistence", 60, 3),
-    Program("crash", 120, 20),
-    Program("web", 140, 15),
     Program("flask", 60, 8),
 )
 _PATIENCE = 3  # a program is ended after this many times its seconds, and a minute
