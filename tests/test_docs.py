@@ -35,7 +35,7 @@ TABLE = ROOT / "docs" / "table.md"
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
 FRAMEWORKS = {ROOT / "docs" / "django.md": "tests/web/django/test_page.py"}  # what runs their examples
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
-FRAMEWORKS = {ROOT / "docs" / "flask.md", ROOT / "docs" / "quart.md"}  # named after the package that they need
+NAMED_AFTER_PACKAGE = {ROOT / "docs" / "flask.md", ROOT / "docs" / "quart.md"}  # which their examples need
 LINKING = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 
 
@@ -107,7 +107,7 @@ def run(block: Block, page: str, names: dict[str, Any]) -> None:
 @pytest.mark.parametrize("page", [page for page in PAGES if page not in FRAMEWORKS], ids=name_of)
 def test_every_example_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each page from top to bottom in one namespace; a store with a name lies in a directory of its own."""
-    if page in FRAMEWORKS:
+    if page in NAMED_AFTER_PACKAGE:
         pytest.importorskip(page.stem, reason=f"{page.stem} is not installed")
     monkeypatch.setattr("sessile.store._own_directory", lambda: str(tmp_path))
     names: dict[str, Any] = {"__name__": "__main__"}
