@@ -526,6 +526,8 @@ class SessionStore(SessionBase):
             if data:
                 self._make(None)
             return bool(data)
+        if encode_fields(plain(data)) == record._fields and _owner_of(data) == record.owner:
+            return False  # it was looked up, and so renewed, in this very request
         return self._update(record, data)
 
 

@@ -223,10 +223,11 @@ class _Exchange(Exchange):
         value = self.set_cookie()
         given = [] if value is None else [(names.response, value)]
         headers = response.headers
-        for name, text in self.decorate(headers.items(), _TEXT, names.request, given):
+        before = dict(headers.items())
+        for name, text in self.decorate(before.items(), _TEXT, names.request, given):
             if name == _SET_COOKIE and value is not None and text == value:
                 _put_cookie(response, value)
-            elif headers.get(name) != text:
+            elif before.get(name) is not text:
                 headers[name] = text
         if self._former_cookie and names.response == _SET_COOKIE:
             self._delete_former_cookie(response)
