@@ -44,7 +44,10 @@ if (byId("countdown")) {
   }
 
   byId("stay").addEventListener("click", stay);
-  dialog.addEventListener("cancel", stay); // the Escape key
+  dialog.addEventListener("cancel", (event) => { // the Escape key: it closes once the session is prolonged
+    event.preventDefault();
+    stay();
+  });
   addEventListener("pageshow", poll); // also when the browser brings the page back from memory
   setInterval(poll, POLL_EVERY * 1000);
   setInterval(show, 250);

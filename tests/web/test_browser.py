@@ -519,7 +519,8 @@ def test_the_countdown_asks_before_the_end(shop: Place, tab: Any) -> None:
             tab.clock.fast_forward(POLL)
         dialog.wait_for()
         assert ends() == before
-        prolong()
+        with tab.expect_response("**/stay"):
+            prolong()
         dialog.wait_for(state="hidden")
         assert ends() > before
     advance(shop.store, 181)
