@@ -224,7 +224,8 @@ def inside(library: str, number: int) -> None:
 
 
 def compare(counts: Counts, baseline: Counts) -> list[str]:
-    """What is not within 3 % of the baseline: slower, or so much faster that the baseline no longer guards it."""
+    """What is not within 3 % of the baseline (the interpreter's part 10 %): slower, or so much faster that the baseline no
+    longer guards it."""
     wrong = [f"{name}: in the baseline, and not counted" for name in baseline if name not in counts]
     for name, parts in counts.items():
         if name not in baseline:
@@ -232,13 +233,10 @@ def compare(counts: Counts, baseline: Counts) -> list[str]:
             continue
         for part in PARTS:
             now, then = parts.get(part, 0.0), baseline[name].get(part, 0.0)
-            # The interpreter's part is somebody else's code: only what we ask of it in all, with the others, is ours.
-            if part != "interpreter" and abs(now - then) > max(TOLERANCE * then, LEAST):
-                wrong.append(f"{name}: {part} {now:.0f}, baseline {then:.0f} ({now / then - 1:+.1%})" if then else
-                             f"{name}: {part} {now:.0f}, baseline 0")  # fmt: skip
-        now, then = sum(parts.values()), sum(baseline[name].values())
-        if abs(now - then) > max(TOLERANCE * then, LEAST):
-            wrong.append(f"{name}: in all {now:.0f}, baseline {then:.0f} ({now / then - 1:+.1%})")
+            # The interpreter's look-ups collide in its caches or not, by addresses that differ from run to run.
+            allowed = max(0.1 * then, 250) if part == "interpreter" else max(TOLERANCE * then, LEAST)
+            if abs(now - then) > allowed:
+                wrong.append(f"{name}: {part} {now:.0f}, baseline {then:.0f}")
     return wrong
 
 
