@@ -182,7 +182,7 @@ enum sessile_status sessile_revoke_all(struct sessile *table, uint64_t *count)
 enum sessile_status sessile_sweep(struct sessile *table, const struct sessile_call *call, uint64_t budget, uint64_t *count)
 {
     uint32_t shards = table->arena.geometry.shards;
-    uint32_t number = atomic_load(&table->arena.header->hand) % shards, idle = 0;
+    uint32_t number = atomic_load(&table->arena.header->hand) % shards, idle = 0, rounds = 0;
     *count = 0;
     while (idle < shards && *count < budget) {
         struct hold hold;
@@ -202,8 +202,10 @@ enum sessile_status sessile_sweep(struct sessile *table, const struct sessile_ca
         struct stripe_hold stripe;
         if (atomic_load(&stripe_at(table, number)->revoking) && stripe_enter(table, number, call->wait_ms, &stripe) == SESSILE_OK)
             owner_leave(&stripe);
-        if (more)
+        /* Wheels whose bytes are not what they should be may never be empty. */
+        if (more && ++rounds < table->arena.geometry.index_entries)
             continue;
+        rounds = 0;
         if (ended > 0)
             idle = 0;
         idle++;
