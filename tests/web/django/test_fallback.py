@@ -87,6 +87,24 @@ def test_parallel_requests_find_one_session(former: Any) -> None:
     assert len({each.session_key for each in sessions}) == 1
 
 
+def test_a_request_that_another_overtakes_finds_its_session(former: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It saw that nothing was carried over; when it asks the former engine, another has taken the session away."""
+    key = of_former(former, basket=3)
+    load = former.load
+    others: list[Any] = []
+
+    def overtaken(self: Any) -> Any:
+        if not others:
+            others.append(SessionStore(key))
+            assert others[0]["basket"] == 3
+        return load(self)
+
+    monkeypatch.setattr(former, "load", overtaken)
+    late = SessionStore(key)
+    assert late["basket"] == 3
+    assert late.session_key == others[0].session_key
+
+
 def test_an_unknown_key_is_not_adopted(former: Any) -> None:
     """SID-06"""
     session = SessionStore("a" * 32)

@@ -66,7 +66,7 @@ def carry_over(store: Store, key: str, front: Front) -> Session | None:
     former = _former(key)
     data = former.load()
     if former.session_key is None or not data:
-        return None
+        return _carried_meanwhile(store, key)
     record = _carry(store, key, data, front)
     former.delete(key)
     return record
@@ -82,7 +82,7 @@ async def acarry_over(store: Store, key: str, front: Front) -> Session | None:
     former = _former(key)
     data = await former.aload()
     if former.session_key is None or not data:
-        return None
+        return _carried_meanwhile(store, key)
     record = _carry(store, key, data, front)
     await former.adelete(key)
     return record
@@ -106,10 +106,16 @@ def _ids(store: Store, key: str) -> tuple[str, str]:
 
 def _carried_before(store: Store, key: str) -> Session | _Missing | None:
     session, mark = _ids(store, key)
+    # In this order: another request stores the session first, then the mark.
+    is_marked = store.load(mark, touch=False) is not None
     found = store.load(session)
-    if found is not None:
-        return found
-    return _Missing() if store.load(mark, touch=False) is None else None
+    return _Missing() if found is None and not is_marked else found
+
+
+def _carried_meanwhile(store: Store, key: str) -> Session | None:
+    """The former engine has nothing: another request may have carried it over since this one looked here."""
+    found = _carried_before(store, key)
+    return None if isinstance(found, _Missing) else found
 
 
 def _carry(store: Store, key: str, data: dict[str, Any], front: Front) -> Session | None:
