@@ -113,6 +113,8 @@ def test_stats_watch_refreshes_until_interrupted(store: sessile.Store, path: Pat
         [sys.executable, "-m", "sessile", "stats", "--json", "--watch", "0.05", str(path)],
         stdout=subprocess.PIPE,
         text=True,
+        # Who started the tests in the background made them ignore it, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stdout is not None
         assert json.loads(process.stdout.readline())["sessions"] == 0
