@@ -698,7 +698,7 @@ class TestLimits:
                 turn += 1
                 shared["list"][:] = [str(turn)] * (turn % 50)
                 shared["dict"] = {str(key): [key] for key in range(turn % 30)}
-                shared["dict"].popitem() if shared["dict"] else None
+                shared["dict"].pop("0", None)
                 shared["set"].add(turn % 100)
                 shared["set"].discard((turn + 50) % 100)
 
