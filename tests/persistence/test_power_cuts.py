@@ -7,7 +7,7 @@ that they were gone.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -91,18 +91,16 @@ def judge(found: dict[str, bytes], told: list[Any], where: Path) -> str | None:
         store.close()
 
 
-def run(stores: Stores, in_place: Callable[[Any], None], tmp_path: Path, recorder: Recorder, encrypt: bool) -> list[str]:
-    """What is wrong after each power cut."""
+def run(stores: Stores, in_place: Callable[[Any], None], tmp_path: Path, recorder: Recorder, encrypt: bool) -> Iterator[str]:
+    """What is wrong after one power cut or another, found as far as it is asked for."""
     in_place(recorder)
     Program(stores, recorder, encrypt)
     in_place(os)
-    wrong = []
     for number, (told, found) in enumerate(cuts(recorder.log, SEED, shuffles=True)):
         verdict = judge(found, told, tmp_path / f"cut {number}")
         if verdict:
-            wrong.append(verdict)
+            yield verdict
     assert number > 200
-    return wrong
 
 
 @pytest.mark.parametrize("encrypt", [False, True], ids=["plain", "sealed"])
@@ -110,25 +108,21 @@ def test_per_02_per_09_no_power_cut_loses_or_brings_back_anybody(
     stores: Stores, in_place: Callable[[Any], None], tmp_path: Path, encrypt: bool
 ) -> None:
     """PER-02, PER-09."""
-    assert run(stores, in_place, tmp_path, Recorder(), encrypt) == []
+    assert list(run(stores, in_place, tmp_path, Recorder(), encrypt)) == []
 
 
 @pytest.mark.parametrize(
     ("forgotten", "symptom"),
-    [("sync data", "back"), ("sync", "refused"), ("sync names", "refused")],
+    [("sync data", "back"), ("sync", "refused"), ("sync names", "")],
     ids=["fdatasync of a batch", "fsync of a file", "fsync of the directory"],
 )
 def test_the_model_sees_a_forgotten_sync(
     stores: Stores, in_place: Callable[[Any], None], tmp_path: Path, forgotten: str, symptom: str
 ) -> None:
     """The negative controls: a program that forgot one kind of sync is caught."""
-    wrong = run(stores, in_place, tmp_path, Recorder(lies=(forgotten,)), False)
-    assert wrong != []
-    if forgotten != "sync names":
-        assert any(symptom in each for each in wrong)
+    assert any(symptom in each for each in run(stores, in_place, tmp_path, Recorder(lies=(forgotten,)), False))
 
 
 def test_the_model_sees_a_rename_before_the_sync(stores: Stores, in_place: Callable[[Any], None], tmp_path: Path) -> None:
     """The negative control of the order: a file that has its name before it is durable."""
-    wrong = run(stores, in_place, tmp_path, Recorder(renames_first=True), False)
-    assert any("refused" in each for each in wrong)
+    assert any("refused" in each for each in run(stores, in_place, tmp_path, Recorder(renames_first=True), False))
