@@ -35,9 +35,9 @@ demo: $(BUILT)
 test: $(BUILT)
 	$(RUN) -m pytest
 
-## test-fast       the same without what is slow
+## test-fast       the same without what is slow; WITHOUT="tests/web tests/models" leaves these out, too
 test-fast: $(BUILT)
-	$(RUN) -m pytest -m "not slow"
+	$(RUN) -m pytest -m "not slow" $(WITHOUT:%=--ignore=%)
 
 ## test-private    the suite on the private home: memory of one process, never shared
 test-private: build/private/.built
@@ -89,9 +89,10 @@ bench: $(BUILT) $(MEASURED) build/symbols/.built
 	$(if $(FREE_THREADED),$(MAKE) --no-print-directory .venv-python3.13t/.built PYTHON=$(FREE_THREADED) GROUP=free-threaded)
 	$(RUN) -m benchmarks $(if $(QUICK),--quick) $(NAME)
 
-## bench-gate      instruction counts against the committed baseline, 3 %; RENEW=1 makes them the baseline
+## bench-gate      instruction counts against the committed baseline, 3 %; RENEW=1 makes them the baseline. With another
+##                 compiler, Python or valgrind than the baseline's they are printed, and there is nothing to compare them with
 bench-gate: build/symbols/.built
-	$(RUN) -m benchmarks.instructions $(if $(RENEW),--renew,--gate)
+	$(RUN) -m benchmarks.instructions $(if $(RENEW),--renew,--gate) || [ $$? = 77 ]
 
 ## bench-smoke     each benchmark once and small
 bench-smoke: $(BUILT)
