@@ -21,6 +21,8 @@ from setuptools.command.build_ext import build_ext
 SANITIZERS = os.environ.get("SESSILE_SANITIZE", "")
 SYMBOLS = os.environ.get("SESSILE_SYMBOLS") == "1"
 WARNINGS = ["-Wall", "-Wextra"] + (["-Werror"] if os.environ.get("SESSILE_WERROR") == "1" else [])
+# Nothing that a request waits for is in these.
+RARELY_RUN = {"export.c", "home.c", "import.c", "listing.c", "opening.c", "persist.c", "process.c", "recover.c", "system.c"}
 
 
 def require_supported_machine():
@@ -66,16 +68,16 @@ class BuildExtensions(build_ext):
         compile_files = self.compiler.compile
 
         def compile_file(source, options):
-            if os.path.normpath(source).startswith("csrc" + os.sep):
-                options = {**options, "extra_postargs": [*options["extra_postargs"], *WARNINGS]}
-            else:
-                # Two thirds of the code are Cython's, most of that error paths: a small wheel.
-                options = {**options, "extra_postargs": [*options["extra_postargs"], "-Os"]}
+            folder, name = os.path.split(os.path.normpath(source))
+            ours = folder == "csrc"
+            # Two thirds of the code are Cython's, most of that error paths: a small wheel.
+            small = ["-Os"] if not ours or name in RARELY_RUN else []
+            options["extra_postargs"] = [*options["extra_postargs"], *(WARNINGS if ours else []), *small]
             return compile_files([source], **options)
 
         def compile_side_by_side(sources, **options):
             with ThreadPoolExecutor(os.cpu_count()) as pool:
-                jobs = [pool.submit(compile_file, source, options) for source in sources]
+                jobs = [pool.submit(compile_file, source, dict(options)) for source in sources]
                 return [path for job in jobs for path in job.result()]
 
         self.compiler.compile = compile_side_by_side
