@@ -53,6 +53,14 @@ def fresh(ids: Sequence[str]) -> list[str]:
     return [f"{id[:16]}{id[16:]}" for id in ids]
 
 
+def stored(ids: Sequence[str]) -> list[str]:
+    """Fresh ids in the order in which a peer is to store them, which is not the order of the look-ups: entries that lie in
+    memory as they are asked for are fetched ahead by the processor, whoever keeps them."""
+    order = list(ids)
+    random.Random(len(order) + 1).shuffle(order)
+    return fresh(order)
+
+
 @dataclass(frozen=True)
 class Compared:
     """Nanoseconds an operation, medians of the rounds, and the median of the rounds' ratios."""

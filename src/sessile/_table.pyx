@@ -679,7 +679,7 @@ cdef class Record:
                             self.pinned_ = {}
                         self.pinned_[name] = base
 
-    def _drop(self, name):
+    def _drop(self, name, /):
         """Forget a value, whatever was done to it."""
         with cython.critical_section(self):
             if self.values_ is not None:
@@ -815,7 +815,7 @@ cdef class Record:
                 self.idle_ms = self.absolute_ms = SESSILE_DEFAULT
                 memset(&self.facts, 0, sizeof(sessile_session))
 
-    def _adopt(self, Record stored not None):
+    def _adopt(self, Record stored not None, /):
         """Take over facts and fields of a fresh copy of the same session; values stay."""
         cdef sessile_session facts
         with cython.critical_section(stored):
@@ -858,7 +858,7 @@ cdef class Record:
         reference.owner_length = <uint32_t>length
         return owner
 
-    def _create(self, str id not None, owner, device, bytes fields not None, int64_t idle_ms, int64_t absolute_ms):
+    def _create(self, str id not None, owner, device, bytes fields not None, int64_t idle_ms, int64_t absolute_ms, /):
         """Store this as a new session. False: the id is in use or retired, take another."""
         cdef Table table = self.table
         cdef sessile_content content
@@ -920,7 +920,7 @@ cdef class Record:
         return status == SESSILE_OK
 
     def _rotate(self, Record at not None, int how, str id not None, nonce, owner, device, bytes fields,
-                int64_t idle_ms, int64_t absolute_ms):
+                int64_t idle_ms, int64_t absolute_ms, /):
         """Give the session a new id, if it is still at the version of `at`. OK, CHANGED or EXISTS.
 
         With RENEW `fields`, owner and device are not looked at: they stay.
@@ -959,7 +959,7 @@ cdef class Record:
             self.refuse(status)
         return <int>status
 
-    def _remove(self, int reason, Record at=None):
+    def _remove(self, int reason, Record at=None, /):
         """End the session. False: it had ended already; with `at`: its version is no longer the one of that copy."""
         cdef Table table = self.table
         cdef sessile_reference reference
@@ -1263,26 +1263,26 @@ cdef class Table:
             self._repaired(recovered, quarantined)
         return 0
 
-    def _reported(self, reports):
+    def _reported(self, reports, /):
         """Sessions ended: a list of (reason, handle, owner, fields or None, milliseconds). Must not raise."""
         raise NotImplementedError
 
-    def _retired_presented(self, handle, theft):
+    def _retired_presented(self, handle, theft, /):
         """A retired id was presented. Must not raise."""
         raise NotImplementedError
 
-    def _repaired(self, recovered, quarantined):
+    def _repaired(self, recovered, quarantined, /):
         """So many shards were repaired, so many damaged records taken out. Must not raise."""
         raise NotImplementedError
 
-    def _refused_full(self, handle):
+    def _refused_full(self, handle, /):
         """There was no room, for the session with this handle or for a new one. Must not raise."""
         raise NotImplementedError
 
-    def _followed(self, handle, digest, nonce):
+    def _followed(self, handle, digest, nonce, /):
         """Is called when an id that forwards was followed to the session's new one, which somebody will be told."""
 
-    def _renewed_id(self, nonce, key_index):
+    def _renewed_id(self, nonce, key_index, /):
         """The id that a renewal with this nonce gives under one of the keys."""
         raise NotImplementedError
 
@@ -1307,7 +1307,7 @@ cdef class Table:
         """
         return self.look_up(id, touch, None)
 
-    def _load_into(self, Record record not None, id, bint touch):
+    def _load_into(self, Record record not None, id, bint touch, /):
         """As `load`, into a session that is not stored; False: there is no such session, and it stays as it is."""
         return self.look_up(id, touch, record) is not None
 
@@ -1439,7 +1439,7 @@ cdef class Table:
         self._retired_presented(handle or facts.handle, True)
         return 0
 
-    def _of_request(self, record_type, context):
+    def _of_request(self, record_type, context, /):
         """A session of a request: `record_type._touched` makes it ready when it is used for the first time."""
         cdef Record record = new_record(record_type)
         record.table = self
@@ -1456,7 +1456,7 @@ cdef class Table:
 
     # ---- owners and all ----
 
-    def _list(self, owner, uint32_t shard):
+    def _list(self, owner, uint32_t shard, /):
         """An owner's sessions, or with None those of a shard: (handle, owner, device, created, last used, nearer
         deadline), the times in milliseconds."""
         cdef sessile_call call
@@ -1495,7 +1495,7 @@ cdef class Table:
         finally:
             PyMem_RawFree(buffer)
 
-    def _revoke(self, str owner not None, uint64_t keep, uint64_t only):
+    def _revoke(self, str owner not None, uint64_t keep, uint64_t only, /):
         """End an owner's sessions: but for the one with handle `keep`, or only the one with handle `only`; 0: none."""
         cdef sessile_call call
         cdef sessile_status status
@@ -1527,7 +1527,7 @@ cdef class Table:
             self.fail(status, None)
         return count
 
-    def _sweep(self, uint64_t budget):
+    def _sweep(self, uint64_t budget, /):
         cdef sessile_call call
         cdef sessile_status status
         cdef uint64_t count = 0
@@ -1545,7 +1545,7 @@ cdef class Table:
             self.fail(status, None)
         return count
 
-    def _check(self, bint repair):
+    def _check(self, bint repair, /):
         """Every broken invariant, a line each."""
         cdef sessile_call call
         cdef sessile_status status
@@ -1601,7 +1601,7 @@ cdef class Table:
         self.require_open()
         return sessile_now(self.table)
 
-    def _advance(self, int64_t milliseconds):
+    def _advance(self, int64_t milliseconds, /):
         self.require_open()
         sessile_advance(self.table, milliseconds)
 
@@ -1634,14 +1634,14 @@ cdef class Table:
             self.fail(status, None)
         return bytes(marks)
 
-    def _export_begin(self, uint32_t shard, uint32_t mark, int64_t since_ms):
+    def _export_begin(self, uint32_t shard, uint32_t mark, int64_t since_ms, /):
         """What `_export` goes on with."""
         cdef sessile_export begin
         memset(&begin, 0, sizeof(begin))
         begin.shard, begin.mark, begin.since_ms = shard, mark, since_ms
         return bytearray(PyBytes_FromStringAndSize(<const char *>&begin, sizeof(begin)))
 
-    def _export(self, bytearray state not None, bytearray buffer not None, bytearray notes not None):
+    def _export(self, bytearray state not None, bytearray buffer not None, bytearray notes not None, /):
         """Copy records of a shard into `buffer`, notes into `notes`: (done, epoch, records, bytes, notes). The three must
         not change their sizes meanwhile."""
         cdef sessile_call call
@@ -1663,7 +1663,7 @@ cdef class Table:
             self.fail(status, None)
         return export.done, export.epoch, export.records, export.length, export.notes
 
-    def _export_digest(self, bytes digest not None, bytearray buffer not None):
+    def _export_digest(self, bytes digest not None, bytearray buffer not None, /):
         """Copy one session, through its rotations: (epoch, records, bytes, note or b"")."""
         cdef sessile_call call
         cdef sessile_status status
@@ -1687,7 +1687,7 @@ cdef class Table:
         return epoch, records, length, PyBytes_FromStringAndSize(<const char *>&note, sizeof(note)) if note.kind else EMPTY
 
     def _import(self, image, bytes revoked not None, bytes newer not None, bytes superseded not None,
-                bytes rekeys not None, bytes watched not None, bytearray seen not None):
+                bytes rekeys not None, bytes watched not None, bytearray seen not None, /):
         """Store the records of an image: (status, imported, forwarding, expired, revoked, superseded, impossible, known).
 
         The status is OK, DAMAGED (nothing was stored) or FULL. The rules are arrays as sessile.h has them.
@@ -1726,7 +1726,7 @@ cdef class Table:
         return (<int>status, counts.imported, counts.forwarding, counts.expired, counts.revoked, counts.superseded,
                 counts.impossible, counts.known)
 
-    def _restore_clock(self, int64_t now_ms):
+    def _restore_clock(self, int64_t now_ms, /):
         self.require_open()
         sessile_restore_clock(self.table, now_ms)
 
@@ -1735,7 +1735,7 @@ cdef class Table:
         self.require_open()
         return sessile_epoch(self.table)
 
-    def _restore_epoch(self, uint32_t epoch):
+    def _restore_epoch(self, uint32_t epoch, /):
         self.require_open()
         sessile_restore_epoch(self.table, epoch)
 
@@ -1755,11 +1755,11 @@ cdef class Table:
         generation = c_generation(self.table)
         return generation.published, generation.complete, generation.complete_ms
 
-    def _publish(self, uint64_t generation):
+    def _publish(self, uint64_t generation, /):
         self.require_open()
         sessile_publish(self.table, generation)
 
-    def _complete(self, uint64_t generation, int64_t begun_ms):
+    def _complete(self, uint64_t generation, int64_t begun_ms, /):
         self.require_open()
         sessile_complete(self.table, generation, begun_ms)
 
