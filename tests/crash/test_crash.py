@@ -1,7 +1,8 @@
 """The tests that kill, in their short form; `make crash SIZE=ci` and `SIZE=full` are the longer ones.
 
 MPR-05: whatever the mapping's bytes are, nothing outside it is touched, and a repair mends it. MPR-06: a process that is
-killed at any instruction leaves every operation that returned, and of the one that it was in all or nothing.
+killed at any instruction leaves every operation that returned, and of the one that it was in all or nothing. CON-01: what
+several processes saw of one another, some of them killed, is what one after the other would have seen.
 """
 
 import shutil
