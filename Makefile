@@ -20,8 +20,8 @@ JOBS := $(shell getconf _NPROCESSORS_ONLN)
 export SESSILE_WERROR := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-fast test-private test-sanitized django-suites flask-suites starlette-suite check-c crash fuzz lint bench bench-gate \
-	bench-smoke wheel sdist-check free-threaded test-free-threaded clean
+.PHONY: help demo test test-fast test-private test-sanitized django-suites flask-suites starlette-suite check-c crash \
+	fuzz lint bench bench-gate bench-smoke wheel sdist-check free-threaded test-free-threaded clean
 
 ## help            this list
 help:
