@@ -223,7 +223,7 @@ def test_per_09_who_ends_while_the_image_is_written_stays_ended(stores: Stores, 
     in_place(recorder)
     store.snapshot()
     in_place(os)
-    assert len(ended) > 15
+    assert len(ended) >= 3     # one of each kind at least; how many writes there are depends on which shards the ids fell in
     store = stores.reopen(store)
     assert [store.load(id) for id in ended] == [None] * len(ended)
     for id in ids:
