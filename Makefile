@@ -86,7 +86,8 @@ lint: $(BUILT)
 ## bench           all figures, beside their targets and peers, into benchmarks/RESULTS.md: about ten minutes on a quiet
 ##                 machine; QUICK=1 about one, to see that all of it runs; NAME=peers only that part
 bench: $(BUILT) $(MEASURED) build/symbols/.built
-	$(if $(FREE_THREADED),$(MAKE) --no-print-directory .venv-python3.13t/.built PYTHON=$(FREE_THREADED) GROUP=free-threaded)
+	$(if $(FREE_THREADED),$(MAKE) --no-print-directory .venv-python3.13t/$(if $(QUICK),.built,.measured) \
+	    PYTHON=$(FREE_THREADED) GROUP=free-threaded PEERS=bench-pure)
 	$(RUN) -m benchmarks $(if $(QUICK),--quick) $(NAME)
 
 ## bench-gate      instruction counts against the committed baseline, 3 %; RENEW=1 makes them the baseline. With another
@@ -146,9 +147,9 @@ $(BUILT): $(READY) $(SOURCES)
 	@touch $@
 
 # What benchmarks measure against, servers aside: pinned, and too much for everybody who only runs the tests.
-$(MEASURED): $(READY)
+$(MEASURED): $(BUILT)
 	@echo "Installing what sessile is measured against."
-	@$(PIP) --group bench
+	@$(PIP) --group $(or $(PEERS),bench)
 	@touch $@
 
 build/private/.built: export SESSILE_PRIVATE_HOME := 1

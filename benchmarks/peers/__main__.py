@@ -33,14 +33,13 @@ from benchmarks.peers import PEERS
 
 OWN = "sessile"
 ROWS = ("load", "request", "create", "destroy")
+NOT_FOR_THREADS = "is not for several threads at once"
 TARGETS = {  # of "request", at the middle size
     "dict + msgspec": (0.6, "<= 0.6 x"),
     "cachebox": (0.4, "<= 0.4 x"),
     "Redis": (1 / 60, "<= 1/60"),
     "Django cache, locmem": (1 / 20, "<= 1/20"),
 }
-FREE_THREADED = ("sessile", "dict", "dict + lock + deadline", "cachetools")
-"""What there is for the free-threaded 3.13: the caches written in Rust or C++ have no wheel for it."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +167,13 @@ class Figures:
             return None
         return statistics.median(b / a for a, b in zip(ours, theirs, strict=False))
 
+    def ratio_of_rows(self, name: str, row: str, base: str, size: int) -> float | None:
+        """Median of the rounds' ratios of one row of a peer to another row of it."""
+        values, bases = self.values.get((name, row, size)), self.values.get((name, base, size))
+        if not values or not bases:
+            return None
+        return statistics.median(b / a for a, b in zip(bases, values, strict=False))
+
 
 def run(names: list[str], plan: Plan) -> Figures:
     """All sizes, one after the other."""
@@ -210,14 +216,20 @@ def _rows(name: str, size: int, plan: Plan, figures: Figures) -> tuple[str, ...]
 
 
 def _filled(
-    names: list[str], size: int, plan: Plan, folder: Path, figures: Figures, ends: contextlib.ExitStack
+    names: list[str],
+    size: int,
+    plan: Plan,
+    folder: Path,
+    figures: Figures,
+    ends: contextlib.ExitStack,
+    python: str = sys.executable,
 ) -> dict[str, Remote]:
     """A worker for each, with its sessions; two are filled at a time, which is not timed against others."""
 
     def fill(name: str) -> Remote | None:
         directory = folder / str(list(PEERS).index(name))
         directory.mkdir()
-        remote = Remote(name, directory, size)
+        remote = Remote(name, directory, size, python=python)
         ends.callback(remote.end)
         try:
             remote.begin()
@@ -243,7 +255,7 @@ def _rest(remotes: dict[str, Remote], size: int, plan: Plan, figures: Figures) -
     print(f"  {size:,} sessions: quantiles and expiry of {len(remotes)} peers", flush=True)
     for name, remote in remotes.items():
         try:
-            quantiles = remote.ask("latency", "request", 2 * plan.seconds)
+            quantiles = remote.ask("latency", 2 * plan.seconds)
             for quantile, nanoseconds in quantiles.items():
                 figures.values[name, quantile, size] = [nanoseconds]
         except Trouble as reason:
@@ -277,52 +289,49 @@ def _second(remote: Remote, size: int, figures: Figures, ends: contextlib.ExitSt
 
 def _rates(remote: Remote, second: Remote | None, size: int, plan: Plan, figures: Figures) -> None:
     def rate(remote: Remote, threads: int) -> float:
-        return float(remote.ask("rate", threads, plan.rate_seconds, "request"))
+        return float(remote.ask("rate", threads, plan.rate_seconds))
 
     def both() -> float:
         assert second is not None
         for each in (remote, second):
-            each.tell("rate", 1, plan.rate_seconds, "request")
+            each.tell("rate", 1, plan.rate_seconds)
         return sum(each.answer() for each in (remote, second))
 
     figures.add(remote.name, "one", size, lambda: rate(remote, 1))
     if remote.facts["thread_safe"]:
         figures.add(remote.name, "two threads", size, lambda: rate(remote, 2))
     else:
-        figures.reasons[remote.name, "two threads", size] = "is not for several threads at once"
+        figures.reasons[remote.name, "two threads", size] = NOT_FOR_THREADS
     figures.add(remote.name, "two processes", size, both)
 
 
-def without_gil(plan: Plan, figures: Figures) -> str | None:
-    """One and two threads on a free-threaded Python; why not, or None."""
-    python = free_threaded(["sessile", "msgpack", "cachetools"])
+def without_gil(names: list[str], plan: Plan, figures: Figures) -> tuple[Figures, str | None]:
+    """One and two threads on a free-threaded Python, at the sizes of the main table; why there is none, or None."""
+    free = Figures()
+    python = free_threaded(["sessile", "msgpack"])
     if python is None:
-        return "no free-threaded Python with sessile: `make bench` builds one where python3.13t is found"
-    size = plan.main
-    with tempfile.TemporaryDirectory(prefix="peers-") as folder, contextlib.ExitStack() as ends:
-        remotes = []
-        for name in FREE_THREADED:
-            directory = Path(folder) / str(len(remotes))
-            directory.mkdir()
-            remote = Remote(name, directory, size, python=python)
-            ends.callback(remote.end)
-            remotes.append(remote)
-            try:
-                remote.begin()
-                remote.ask("fill", size, plan.fill_seconds)
-            except Trouble as reason:
-                for row in ("free 1", "free 2"):
-                    figures.reasons[name, row, size] = str(reason)
-        for _ in range(plan.rate_rounds):
-            for remote in remotes:
-                for threads in (1, 2):
-                    figures.add(
-                        remote.name,
-                        f"free {threads}",
-                        size,
-                        lambda: float(remote.ask("rate", threads, plan.rate_seconds, "request")),  # noqa: B023
-                    )
-    return None
+        return free, "no free-threaded Python with sessile: `make bench` builds one where python3.13t is found"
+    for size in plan.sizes:
+        chosen = [name for name in names if name in figures.facts and size_of(name, plan, figures) == size]
+        if not chosen:
+            continue
+        print(f"  {size:,} sessions: {len(chosen)} peers without the GIL", flush=True)
+        with tempfile.TemporaryDirectory(prefix="peers-") as folder, contextlib.ExitStack() as ends:
+            remotes = _filled(chosen, size, plan, Path(folder), free, ends, python)
+            for name in set(chosen) - set(remotes):
+                free.reasons[name, "1", size] = free.reasons[name, "2", size] = free.reasons[name, "load", size]
+            for _ in range(plan.rate_rounds):
+                for remote in remotes.values():
+                    _rates_without_gil(remote, size, plan, free)
+    return free, None
+
+
+def _rates_without_gil(remote: Remote, size: int, plan: Plan, free: Figures) -> None:
+    for threads in (1, 2):
+        if threads == 2 and not remote.facts["thread_safe"]:
+            free.reasons[remote.name, "2", size] = NOT_FOR_THREADS
+        else:
+            free.add(remote.name, str(threads), size, lambda: float(remote.ask("rate", threads, plan.rate_seconds)))  # noqa: B023
 
 
 # ---- tables ----
@@ -424,34 +433,27 @@ def size_table(section: record.Section, names: list[str], plan: Plan, figures: F
         section.note(line)
 
 
-def parallel_table(section: record.Section, names: list[str], plan: Plan, figures: Figures, missing: str | None) -> None:
+def parallel_table(
+    section: record.Section, names: list[str], plan: Plan, figures: Figures, free: Figures, missing: str | None
+) -> None:
     notes = Notes()
+
+    def cell(figures: Figures, name: str, row: str, base: str, otherwise: str) -> str:
+        """A rate; behind it times that of `base`, the median of the rounds' ratios."""
+        value = figures.median(name, row, size)
+        if value is None:
+            return notes.mark(figures.reasons.get((name, row, size), otherwise))
+        if row == base:
+            return f"{value / 1000:,.0f}"
+        ratio = figures.ratio_of_rows(name, row, base, size)
+        return f"{value / 1000:,.0f}" + (f", {ratio:.2f} x" if ratio is not None else "")
+
     rows = []
     for name in names:
         size = size_of(name, plan, figures)
-
-        def cell(row: str, base: str, size: int = size, name: str = name) -> str:
-            value = figures.median(name, row, size)
-            if value is None:
-                default = missing or "no build for a free-threaded Python, or not tried on one"
-                return notes.mark(figures.reasons.get((name, row, size), default))
-            one = figures.ratio(name, row, size, name) if row == base else None
-            values, bases = figures.values[name, row, size], figures.values.get((name, base, size), [])
-            if row != base and bases:
-                one = statistics.median(b / a for a, b in zip(bases, values, strict=False))
-                return f"{value / 1000:,.0f}, {one:.2f} x"
-            return f"{value / 1000:,.0f}"
-
-        rows.append(
-            (
-                name,
-                cell("one", "one"),
-                cell("two threads", "one"),
-                cell("two processes", "one"),
-                cell("free 1", "free 1"),
-                cell("free 2", "free 1"),
-            )
-        )
+        with_gil = [cell(figures, name, row, "one", "not measured") for row in ("one", "two threads", "two processes")]
+        without = [cell(free, name, row, "1", missing or "not measured") for row in ("1", "2")]
+        rows.append((name, *with_gil, *without))
     section.heading("In parallel: thousand loads with a read a second")
     head = ("peer", "one", "two threads", "two processes", "no GIL: one thread", "no GIL: two threads")
     section.table(head, rows)
@@ -482,7 +484,9 @@ def winners(names: list[str], plan: Plan, figures: Figures) -> Iterable[str]:
                 yield f"* {row}, {count:,} sessions: {', '.join(better)}"
 
 
-def write(section: record.Section, names: list[str], plan: Plan, figures: Figures, missing: str | None) -> None:
+def write(
+    section: record.Section, names: list[str], plan: Plan, figures: Figures, free: Figures, missing: str | None
+) -> None:
     """The whole section."""
     for name, (most, text) in TARGETS.items():
         sizes = [size for size in plan.sizes if size <= plan.main]
@@ -496,7 +500,7 @@ def write(section: record.Section, names: list[str], plan: Plan, figures: Figure
         section.row(f"request, against {name}, {size:,} sessions", text, measured)
     main_table(section, names, plan, figures)
     size_table(section, names, plan, figures)
-    parallel_table(section, names, plan, figures, missing)
+    parallel_table(section, names, plan, figures, free, missing)
     section.heading("Where a peer is better")
     lines = list(winners(names, plan, figures))
     section.note("\n".join(lines) if lines else "Nowhere in this run.")
@@ -525,8 +529,8 @@ def main() -> int:
     quick = arguments.quick or bool(arguments.names)  # a part is for looking at
     with record.section("peers", "Side by side", "python -m benchmarks.peers", quick=quick) as section:
         figures = run(names, plan)
-        missing = without_gil(plan, figures)
-        write(section, names, plan, figures, missing)
+        free, missing = without_gil(names, plan, figures)
+        write(section, names, plan, figures, free, missing)
     return 0
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, MutableMapping
 from typing import Any
 
 from benchmarks.peers.base import IDLE, Cannot, Peer, Place
-from benchmarks.peers.servers import Redis
+from benchmarks.peers.servers import Redis, ServedPeer
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -131,10 +131,9 @@ class Starsessions(AsgiPeer):
         return "its store never forgets"
 
 
-class StarsessionsRedis(Starsessions):
+class StarsessionsRedis(ServedPeer, Starsessions):
     name = "starsessions, Redis"
     about = "its Redis store, JSON, over a unix socket"
-    shared = True
     thread_safe = False
 
     def __init__(self, place: Place) -> None:
@@ -148,13 +147,4 @@ class StarsessionsRedis(Starsessions):
 
     def _expiry(self) -> str:
         return "Redis does: see there"
-
-    def server_version(self) -> str:
-        return self._server.version()
-
-    def outside_bytes(self) -> int:
-        return self._server.resident_bytes()
-
-    def close(self) -> None:
-        self._server.stop()
 

@@ -9,13 +9,13 @@ from typing import Any
 from benchmarks.peers.base import IDLE, Cannot, Peer, Place, decode, encode, new_id
 from benchmarks.peers.servers import Memcached as MemcachedServer
 from benchmarks.peers.servers import Redis as RedisServer
+from benchmarks.peers.servers import ServedPeer
 
 
-class RedisPeer(Peer):
+class RedisPeer(ServedPeer):
     name = "Redis"
     package = "redis"
     about = "a real server on a unix socket; a load renews the deadline in the same command (GETEX)"
-    shared = True
 
     def __init__(self, place: Place) -> None:
         from redis import Redis
@@ -71,22 +71,15 @@ class RedisPeer(Peer):
         facts = self._client.info("cpu")
         return float(facts["used_cpu_user"]) + float(facts["used_cpu_sys"])
 
-    def server_version(self) -> str:
-        return self._server.version()
-
-    def outside_bytes(self) -> int:
-        return self._server.resident_bytes()
-
     def close(self) -> None:
         self._client.close()
-        self._server.stop()
+        super().close()
 
 
-class MemcachedPeer(Peer):
+class MemcachedPeer(ServedPeer):
     name = "memcached"
     package = "pymemcache"
     about = "a real server on a unix socket, through pymemcache, whose loads do not renew the deadline"
-    shared = True
     thread_safe = False
 
     def __init__(self, place: Place) -> None:
@@ -119,15 +112,9 @@ class MemcachedPeer(Peer):
     def destroy(self, id: str) -> None:
         self._client.delete(id, noreply=False)
 
-    def server_version(self) -> str:
-        return self._server.version()
-
-    def outside_bytes(self) -> int:
-        return self._server.resident_bytes()
-
     def close(self) -> None:
         self._client.close()
-        self._server.stop()
+        super().close()
 
 
 class DiskcachePeer(Peer):

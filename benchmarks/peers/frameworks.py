@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from benchmarks.peers.base import IDLE, Cannot, Peer, Place
 from benchmarks.peers.servers import Redis as RedisServer
+from benchmarks.peers.servers import ServedPeer
 
 
 def bytes_below(directory: Path) -> int:
@@ -82,11 +83,10 @@ class DjangoLocmem(DjangoPeer):
     about = "each worker has its own"
 
 
-class DjangoRedis(DjangoPeer):
+class DjangoRedis(ServedPeer, DjangoPeer):
     name = "Django cache, Redis"
     engine = "cache"
     about = "over a unix socket"
-    shared = True
 
     def cache(self, place: Place) -> dict[str, Any]:
         self._server = RedisServer(place)
@@ -94,15 +94,6 @@ class DjangoRedis(DjangoPeer):
 
     def _expiry(self) -> str:
         return "Redis does: see there"
-
-    def server_version(self) -> str:
-        return self._server.version()
-
-    def outside_bytes(self) -> int:
-        return self._server.resident_bytes()
-
-    def close(self) -> None:
-        self._server.stop()
 
 
 class DjangoExpiring(DjangoPeer):
@@ -208,10 +199,9 @@ class FlaskSessionPeer(Peer):
         self._save(session)
 
 
-class FlaskSessionRedis(FlaskSessionPeer):
+class FlaskSessionRedis(ServedPeer, FlaskSessionPeer):
     name = "Flask-Session, Redis"
     about = "over a unix socket; Flask's request and cookie parser included"
-    shared = True
 
     def configuration(self, place: Place) -> dict[str, Any]:
         from redis import Redis
@@ -221,15 +211,6 @@ class FlaskSessionRedis(FlaskSessionPeer):
 
     def _expiry(self) -> str:
         return "Redis does: see there"
-
-    def server_version(self) -> str:
-        return self._server.version()
-
-    def outside_bytes(self) -> int:
-        return self._server.resident_bytes()
-
-    def close(self) -> None:
-        self._server.stop()
 
 
 class FlaskSessionFiles(FlaskSessionPeer):

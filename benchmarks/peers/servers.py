@@ -11,7 +11,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from benchmarks.peers.base import Cannot, Place
+from benchmarks.peers.base import Cannot, Peer, Place
 
 
 class Server:
@@ -81,3 +81,19 @@ class Memcached(Server):
     def command(self, place: Place) -> list[str]:
         # It refuses to run as root unless told as whom; the folder is ours, so as ourselves.
         return [self.program, "-u", pwd.getpwuid(os.getuid()).pw_name, "-s", str(self.socket), "-m", "4096", "-t", "2"]
+
+
+class ServedPeer(Peer):
+    """A peer whose sessions are in a server of its own; its constructor puts that into `_server`."""
+
+    shared = True
+    _server: Server
+
+    def server_version(self) -> str:
+        return self._server.version()
+
+    def outside_bytes(self) -> int:
+        return self._server.resident_bytes()
+
+    def close(self) -> None:
+        self._server.stop()
