@@ -12,6 +12,8 @@
 #include <stdlib.h>
 
 #define OPEN_TRIES 100
+#define SETTLE_WAIT_MS 1000
+#define SETTLE_ALONE 64u                  /* shards of a table that a second thread is not worth its start for */
 
 /* ---- taking over ---- */
 
@@ -76,27 +78,44 @@ static bool is_unclean(const struct sessile *table)
     return unclean;
 }
 
-/* After an unclean end, with nobody else attached: everything is checked and made anew, so that the first requests need
- * not. What a living process holds a lock of for a moment looks the same, but then it is attached. */
-static void settle(struct sessile *table)
+struct settling {
+    struct sessile *table;
+    _Atomic uint32_t next;         /* number of the shard, and of the stripe, that whoever is idle takes next */
+};
+
+static void settle_next(void *context)
 {
-    struct arena *arena = &table->arena;
-    if (process_count(&arena->process) != 1)
-        return;
-    struct sessile_call call = {.wait_ms = 1000};
-    arena_order_pages(arena);
-    for (uint32_t number = 0; number < arena->geometry.shards; number++) {
+    struct settling *settling = context;
+    struct sessile *table = settling->table;
+    uint32_t number;
+    while ((number = atomic_fetch_add(&settling->next, 1)) < table->arena.geometry.shards) {
         struct hold hold;
         struct stripe_hold stripe;
-        if (shard_enter(table, number, call.wait_ms, &hold) == SESSILE_OK) {
+        if (shard_enter(table, number, SETTLE_WAIT_MS, &hold) == SESSILE_OK) {
             shard_recover(table, number);
             shard_leave(&hold);
         }
-        if (stripe_enter(table, number, call.wait_ms, &stripe) == SESSILE_OK) {
+        if (stripe_enter(table, number, SETTLE_WAIT_MS, &stripe) == SESSILE_OK) {
             owner_recover(table, number);
             owner_leave(&stripe);
         }
     }
+}
+
+/* After an unclean end, with nobody else attached: everything is checked and made anew, so that the first requests need
+ * not. What a living process holds a lock of for a moment looks the same, but then it is attached. Shards are independent of
+ * each other: a large table's are done by two threads. */
+static void settle(struct sessile *table)
+{
+    struct arena *arena = &table->arena;
+    struct settling settling = {.table = table};
+    if (process_count(&arena->process) != 1)
+        return;
+    arena_order_pages(arena);
+    if (arena->geometry.shards < SETTLE_ALONE)
+        settle_next(&settling);
+    else
+        system_both(settle_next, &settling);
     arena_forget_order(arena);
     shard_recount(table);
 }

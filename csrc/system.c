@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <pthread.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
@@ -278,6 +280,39 @@ void system_secret_free(void *page, size_t size)
 {
     system_wipe(page, size);
     munmap(page, size);
+}
+
+struct share {
+    void (*work)(void *context);
+    void *context;
+};
+
+static void *run_share(void *pointer)
+{
+    const struct share *share = pointer;
+    share->work(share->context);
+    return NULL;
+}
+
+static int start(pthread_t *thread, struct share *share)
+{
+    FAULT(SYSTEM_THREAD);
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(thread, NULL, run_share, share);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return -error;
+}
+
+void system_both(void (*work)(void *context), void *context)
+{
+    struct share share = {.work = work, .context = context};
+    pthread_t thread;
+    bool started = start(&thread, &share) == 0;
+    work(context);
+    if (started)
+        pthread_join(thread, NULL);
 }
 
 size_t system_page_size(void)

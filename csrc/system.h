@@ -1,4 +1,4 @@
-/* system.h - the one door to the operating system: mapping, reservation, futex, file locks, clock, randomness.
+/* system.h - the one door to the operating system: mapping, reservation, futex, file locks, clock, randomness, threads.
  *
  * Nothing else in csrc makes a system call, so that a test can refuse any of them (system_fault) and move the clock.
  * Functions answer 0 or a negative errno. Those marked (child) are safe in the child of a fork of a threaded process.
@@ -28,7 +28,7 @@ struct system_identity {           /* of a file: a descriptor's number may come 
 enum system_operation {
     SYSTEM_MEMFD, SYSTEM_OPEN, SYSTEM_TRUNCATE, SYSTEM_MMAP, SYSTEM_RESERVE, SYSTEM_SEAL, SYSTEM_BYTE_LOCK, SYSTEM_FUTEX,
     SYSTEM_STAT, SYSTEM_LINK, SYSTEM_MADVISE, SYSTEM_RANDOM, SYSTEM_CHMOD, SYSTEM_MKDIR, SYSTEM_WRITE, SYSTEM_UNLINK,
-    SYSTEM_OPERATION_COUNT
+    SYSTEM_THREAD, SYSTEM_OPERATION_COUNT
 };
 #ifdef SESSILE_FAULTS
 /* Tests: asked before each operation; an errno that is not 0 is its result, and the call is not made. */
@@ -64,6 +64,9 @@ void system_unpin(void *pin);                        /* (child) */
 int system_wiped_page(void **page);                  /* a page that reads as zeroes in a forked child */
 int system_secret_page(void **page, size_t size);    /* not in core dumps, not swapped where that is allowed */
 void system_secret_free(void *page, size_t size);    /* wipes first */
+/* Runs `work` in this thread and, where there is another, beside it, and waits for both: each is to take its share of what is
+ * left to do. The other one answers no signals. */
+void system_both(void (*work)(void *context), void *context);
 size_t system_page_size(void);
 void system_wipe(void *bytes, size_t length);        /* a memset that is not optimised away */
 

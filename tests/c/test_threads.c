@@ -8,7 +8,10 @@
 #define _GNU_SOURCE
 #include "tables.h"
 
+#include <errno.h>
 #include <pthread.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 #define THREADS 8u
 #define LASTING 6u               /* sessions that stay */
@@ -354,6 +357,69 @@ static void a_log_in_is_not_refused_for_sessions_that_others_end(void)
     sessile_close(table);
 }
 
+/* ---- two threads that recover ---- */
+
+static _Atomic uint32_t threads_asked_for;
+static int thread_refused;       /* errno; 0: it starts */
+
+static int count_threads(enum system_operation operation)
+{
+    if (operation != SYSTEM_THREAD)
+        return 0;
+    atomic_fetch_add(&threads_asked_for, 1);
+    return thread_refused;
+}
+
+/* A table that was left in the middle of a write, with one damaged record among `count`; opens it again. */
+static void attach_after_an_unclean_end(uint64_t capacity, uint64_t count, uint32_t threads)
+{
+    char directory[] = "/dev/shm/sessile-test-XXXXXX", path[64];
+    CHECK(mkdtemp(directory) != NULL);
+    snprintf(path, sizeof path, "%s/table", directory);
+    struct sessile_options options = test_options(capacity, 32 << 20, 0.9);
+    options.path = path;
+    struct sessile_session got;
+    struct sessile_stats stats;
+    struct record *record;
+    struct hold hold;
+    uint8_t digest[32];
+    table = open_options(&options);
+    for (uint64_t number = 0; number < count; number++)
+        CHECK(create(table, number, number % 4 ? NULL : owner_of(number / 4), 100, &got) == SESSILE_OK);
+    digest_of(table, count / 2, digest);
+    CHECK(shard_enter(table, shard_number(table, digest), 1000, &hold) == SESSILE_OK);
+    CHECK(shard_find(&hold, digest, &record) != 0);
+    record->payload[20] ^= 1;
+    shard_seq_begin(hold.shard);
+    shard_leave(&hold);
+    sessile_close(table);
+    atomic_store(&threads_asked_for, 0);
+    system_fault = count_threads;
+    table = open_options(&options);
+    system_fault = NULL;
+    sessile_stats(table, &stats);
+    CHECK(atomic_load(&threads_asked_for) == threads);
+    CHECK(stats.quarantined == 1 && stats.sessions == count - 1 && stats.recoveries == sessile_facts(table).shards);
+    for (uint64_t number = 0; number < count; number++)
+        CHECK(load(table, number, 0, &got) == (number == count / 2 ? SESSILE_MISS : SESSILE_OK));
+    CHECK_CLEAN(table);
+    sessile_close(table);
+    CHECK(unlink(path) == 0 && rmdir(directory) == 0);
+}
+
+static void two_threads_recover_a_large_table(void)
+{
+    attach_after_an_unclean_end(64 * 4096, 3000, 1);
+}
+
+static void one_thread_recovers_what_two_are_not_to_be_had_for(void)
+{
+    thread_refused = EAGAIN;
+    attach_after_an_unclean_end(64 * 4096, 500, 1);
+    thread_refused = 0;
+    attach_after_an_unclean_end(8 * 4096, 500, 0);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1)
@@ -362,5 +428,9 @@ int main(int argc, char **argv)
     RUN(of_all_who_try_one_succeeds);
     RUN(a_full_table_goes_on);
     RUN(a_log_in_is_not_refused_for_sessions_that_others_end);
+    if (!home_is_private()) {    /* which has no file to attach to */
+        RUN(two_threads_recover_a_large_table);
+        RUN(one_thread_recovers_what_two_are_not_to_be_had_for);
+    }
     return check_summary();
 }
