@@ -67,10 +67,17 @@ test-sanitized: build/sanitized/.built
 check-c:
 	$(MAKE) --no-print-directory -j$(JOBS) --output-sync=target -f tests/c/Makefile
 
-## crash           the tests that kill, at every instruction and at random; SIZE=short (a minute), ci (three), full (hours)
+## crash           the tests that kill, at every instruction and at random; SIZE=short (a minute), ci (three), full (some 90
+##                 minutes on two processors with nothing else to do; what measures durations comes last and alone)
+CRASH = $(MAKE) --no-print-directory -f tests/crash/Makefile PYTHON=$(RUN)
 crash: $(BUILT)
-	$(MAKE) --no-print-directory $(if $(filter full,$(SIZE)),,-j2 --output-sync=target) -f tests/crash/Makefile \
-	    PYTHON=$(RUN) all python $(if $(filter full,$(SIZE)),servers)
+ifeq ($(SIZE),full)
+	$(CRASH) -j2 build
+	$(CRASH) -j2 --output-sync=line stepper wrong faults fuzz histories
+	$(CRASH) campaign python servers totals
+else
+	$(CRASH) -j2 --output-sync=target all python
+endif
 
 ## fuzz            coverage-guided fuzzing of the web layer, where Atheris has a wheel (3.11, 3.12); SECONDS=60 is the size
 fuzz: $(BUILT)

@@ -286,6 +286,13 @@ static void prepare_home(struct world *world, unsigned variant, uint64_t seed)
     for (unsigned i = 0; i < world->count; i++)
         world_update(world, i, 50 + i);
     atomic_fetch_sub(&arena->header->used_units, taken);
+    /* The search looks at some entries of the index from one on that the shard's number of changes chooses. */
+    struct hold hold;
+    if (shard_enter(world->table, SHARD, world_call.wait_ms, &hold) != SESSILE_OK)
+        world_fail("preparation: the shard");
+    while (atomic_load(&hold.index.entries[hold.shard->lsn * 0x9e3779b1u & (hold.index.active - 1)]) == 0)
+        hold.shard->lsn++;
+    shard_leave(&hold);
 }
 
 static enum sessile_status act_home(struct sessile *table, const struct world *world)

@@ -1,7 +1,11 @@
 /* stepper.c - kills a process at every instruction of every operation on a table, and recovers.
  *
  *     stepper [--size short|ci|full] [--seed N] [--seeds N] [--scene NAME [--variant N]] [--form kill|beside|resume]
- *             [--work-every N] [--seconds S] [--quiet]
+ *             [--share K/N] [--work-every N] [--seconds S] [--quiet]
+ *
+ * A share K/N is for N builds that are stepped through the same variants: what takes long is done for each Nth of them
+ * only, from K on, so that the N builds together do it for all: scenes with large tables, those that begin after a crash,
+ * and the forms that have another process in them.
  *
  * For each scene (scenes.h) and variant: a child process does the operation one instruction at a time (tracer.h). After
  * each instruction that stored something into the table, the bytes of the table are what a SIGKILL at that instruction
@@ -31,6 +35,7 @@ struct settings {
     unsigned work_every;           /* states of which one is worked with after its recovery */
     unsigned beside_every;         /* states of which one is judged beside each of the others */
     unsigned resumes;              /* points of an operation at which each of the others comes between */
+    unsigned share, shares;        /* which part of what takes long, of how many */
     double seconds;                /* rounds of one variant a scene, until so much time is over; 0: one round */
     bool quiet, is_short;
 };
@@ -241,6 +246,22 @@ static void report(const struct scene *scene, const struct sums *before, const s
     fflush(stdout);
 }
 
+/* A variant, or what of it falls to this build. */
+static void step_share(const struct scene *scene, unsigned variant, const struct settings *settings, struct sums *sums)
+{
+    struct settings own = *settings;
+    if (variant % settings->shares != settings->share) {
+        if (scene->heavy || scene->after_crash)
+            return;
+        own.forms &= FORM_KILL;
+    }
+    uint64_t failures = sums->failures;
+    step_scene(scene, variant, &own, sums);
+    sums->runs++;
+    if (sums->failures > failures)
+        printf("again: --scene %s --variant %u --seed %" PRIu64 "\n", scene->name, variant, settings->seed);
+}
+
 static void step_variants(const struct scene *scene, const struct settings *settings, struct sums *sums)
 {
     struct sums before = *sums;
@@ -253,11 +274,7 @@ static void step_variants(const struct scene *scene, const struct settings *sett
             variant = SCENES_CRASHES + variant % (2 * SCENES_STATES);
         if (settings->variant >= 0)
             variant = (unsigned)settings->variant;
-        uint64_t failures = sums->failures;
-        step_scene(scene, variant, settings, sums);
-        sums->runs++;
-        if (sums->failures > failures)
-            printf("again: --scene %s --variant %u --seed %" PRIu64 "\n", scene->name, variant, settings->seed);
+        step_share(scene, variant, settings, sums);
         if (settings->variant >= 0)
             break;
     }
@@ -317,6 +334,8 @@ static bool set(struct settings *settings, const char *name, const char *value)
         settings->work_every = (unsigned)atoi(value);
     else if (strcmp(name, "--seconds") == 0)
         settings->seconds = atof(value);
+    else if (strcmp(name, "--share") == 0)
+        return sscanf(value, "%u/%u", &settings->share, &settings->shares) == 2 && settings->share < settings->shares;
     else
         return false;
     return true;
@@ -344,13 +363,13 @@ static void step_round(const struct settings *settings, struct sums *sums)
 
 int main(int count, char **arguments)
 {
-    struct settings settings = {.variant = -1, .forms = FORM_KILL | FORM_BESIDE | FORM_RESUME,
+    struct settings settings = {.variant = -1, .forms = FORM_KILL | FORM_BESIDE | FORM_RESUME, .shares = 1,
                                 .seed = (uint64_t)time(NULL)};
     struct sums sums = {0};
     double began = seconds();
     if (!set_size(&settings, "short") || !parse(count, arguments, &settings)) {
         fprintf(stderr, "usage: stepper [--size short|ci|full] [--seed N] [--seeds N] [--scene NAME [--variant N]] "
-                        "[--form kill|beside|resume] [--work-every N] [--seconds S] [--quiet]\n");
+                        "[--form kill|beside|resume] [--share K/N] [--work-every N] [--seconds S] [--quiet]\n");
         return 2;
     }
     stay_here();

@@ -305,6 +305,7 @@ SERVERS: dict[str, tuple[str, Callable[[int], list[str]]]] = {
     "uvicorn-h11": ("uvicorn", lambda port: _uvicorn(port, "h11")),
     "uvicorn-httptools": ("uvicorn", lambda port: _uvicorn(port, "httptools")),
     "hypercorn": ("hypercorn", _hypercorn),
+    "hypercorn-supervised": ("supervisor", lambda _: ["-m", "supervisor.supervisord", "-c", str(HERE / "supervisord.conf")]),
     "granian-wsgi": ("granian", lambda port: _granian(port, "wsgi")),
     "granian-asgi": ("granian", lambda port: _granian(port, "asgi")),
 }
@@ -432,6 +433,7 @@ def serving(name: str, folder: Path, *, wait: bool = True, **environment: str) -
     package, command = SERVERS[name]
     pytest.importorskip(package, reason=f"{package} is not installed")
     port, log = free_port(), folder / "log"
+    environment |= {"SERVED_PORT": str(port), "SERVED_FOLDER": str(folder), "SERVED_PYTHON": sys.executable}
     with running(command(port), log, **environment) as process:
         if wait:
             wait_until_up(process, port, log)

@@ -1,13 +1,15 @@
 """Real servers under HTTP load while their workers are killed: no log-in is lost, and nobody sees an error but who was
 connected to the worker that died.
 
-SESSILE_KILLS is how many workers of each server are killed, 1 without it; `make crash SIZE=full` sets it to 50.
+SESSILE_KILLS is how many workers of each server are killed, 1 without it; `make crash SIZE=full` sets it to 50. What
+happened is printed (pytest -rP).
 """
 
 from __future__ import annotations
 
 import contextlib
 import http.client
+import itertools
 import json
 import math
 import os
@@ -23,8 +25,12 @@ import pytest
 
 KILLS = int(os.environ.get("SESSILE_KILLS", "1"))
 CLIENTS = 4
-# Servers that put a new worker in the place of one that died; hypercorn ends itself then.
-REPLACING = ("gunicorn-sync", "gunicorn-gthread", "uvicorn-httptools", "granian-wsgi", "granian-asgi")
+# Servers that put a new worker in the place of one that died. hypercorn's own parent ends then; under a supervisor that
+# holds the socket each worker is a hypercorn without a parent.
+REPLACING = (
+    *("gunicorn-sync", "gunicorn-gthread", "uvicorn-httptools"),
+    *("granian-wsgi", "granian-asgi", "hypercorn-supervised"),
+)
 ENVIRONMENT = {
     "GRANIAN_RESPAWN_FAILED_WORKERS": "true",
     "GRANIAN_RESPAWN_INTERVAL": "0.1",
@@ -48,6 +54,13 @@ class Load:
     logged_in: dict[str, tuple[str, int, int]] = field(default_factory=dict)  # owner -> cookie, n, requests in doubt
     errors: list[str] = field(default_factory=list)
     broken: int = 0
+    requests: Iterator[int] = field(default_factory=itertools.count)
+
+    def report(self) -> None:
+        print(
+            f"served {self.server.name}: {next(self.requests)} requests, {len(self.killed)} kills, "
+            f"{len(self.logged_in)} log-ins, {self.broken} connections of killed workers broke, {len(self.errors)} errors"
+        )
 
     def broke(self, process: int | None, connected: float, error: Exception) -> None:
         """A connection broke: to a worker that was killed, or to nobody knows which when some worker was."""
@@ -62,6 +75,7 @@ def log_in(load: Load, owner: str) -> Any:
     """A client that is logged in; a log-in without an answer is tried again from the start."""
     while not load.stop.is_set():
         client, connected = load.server.client(), time.monotonic()
+        next(load.requests)
         try:
             reply = client.ask(f"/login?owner={owner}")
         except BROKEN as error:
@@ -82,6 +96,7 @@ def count(load: Load, client: Any, owner: str) -> bool:
     for _ in range(20):
         cookie, n, doubts = load.logged_in[owner]
         load.logged_in[owner] = (cookie, n, doubts + 1)
+        next(load.requests)
         try:
             reply = client.ask("/count")
         except BROKEN as error:
@@ -189,6 +204,7 @@ def test_no_log_in_is_lost(serving: Callable[..., Any], private_folder: Path, na
             load.answered.clear()
             while sum(load.answered.values()) < 50 and not load.errors:
                 time.sleep(0.01)
+        load.report()
         check(load)
 
 
@@ -202,6 +218,8 @@ def test_no_log_in_is_lost_in_a_table_that_workers_inherit(
         with working(load):
             for _ in range(KILLS):
                 kill_one(load)
+        load.server.name += " --preload"
+        load.report()
         check(load)
 
 
@@ -217,6 +235,7 @@ def test_no_log_in_is_lost_when_the_server_ends_with_its_worker(serving: Callabl
             with working(load):
                 kill_one(load)
                 server.process.wait()
+            load.report()
             assert not load.errors, load.errors[:3]
             logged_in |= load.logged_in
     assert len(logged_in) >= CLIENTS * (KILLS + 1)
