@@ -65,7 +65,7 @@ static void set_class(struct geometry *geometry, uint32_t class, uint32_t size)
 }
 
 /* A small table has few pages for each shard: sizes that cut a page of one unit without rest. A large one: 64-byte steps
- * to 512, then x 1.25, up to 16 KiB. */
+ * to 512, then x 1.25, up to 16 KiB; and 288, because 256 with an owner is what most sessions of a site become. */
 static void set_classes(struct geometry *geometry)
 {
     static const uint16_t small[] = {128, 192, 256, 320, 384, 448, 512, 640, 768, 1024, 1344, 2048, 2688, 4096};
@@ -76,7 +76,8 @@ static void set_classes(struct geometry *geometry)
     } else {
         for (uint32_t size = 128; size < LARGEST_CLASS; class++) {
             set_class(geometry, class, size);
-            size = size < 512 ? size + 64 : (uint32_t)round_up(size + size / 4, 64);
+            uint32_t step = size == 256 || size == 288 ? 32 : 64;
+            size = size < 512 ? size + step : (uint32_t)round_up(size + size / 4, 64);
         }
         set_class(geometry, class++, LARGEST_CLASS);
     }
@@ -172,7 +173,7 @@ uint32_t arena_layout(void)
 {
     const uint32_t numbers[] = {
         sizeof(struct arena_header), sizeof(struct record), sizeof(struct page), sizeof(struct page_lists),
-        sizeof(struct process_slot), sizeof(struct retired), ARENA_SHARD_SIZE, ARENA_STRIPE_SIZE, ARENA_CLASSES,
+        sizeof(struct process_slot), sizeof(struct retired), ARENA_SHARD_SIZE, ARENA_STRIPE_SIZE, ARENA_CLASSES, ARENA_SLOT,
         offsetof(struct arena_header, epoch), offsetof(struct arena_header, pool_lock), SESSILE_PROCESSES_MAX,
     };
     return crc32c(ARENA_FORMAT, numbers, sizeof numbers);
@@ -188,9 +189,7 @@ int64_t arena_now(const struct arena *arena)
 
 uint32_t arena_class(const struct geometry *geometry, uint32_t size)
 {
-    if (size <= 512)
-        return size <= 128 ? 0 : (size - 65) / 64;
-    for (uint32_t class = 7; class < geometry->class_count; class++)
+    for (uint32_t class = 0; class < geometry->class_count; class++)
         if (size <= geometry->class_size[class])
             return class;
     return ARENA_LARGE;
@@ -427,7 +426,7 @@ static void list_remove(const struct arena *arena, struct page_lists *lists, con
 }
 
 /* Where a free slot keeps the number of the next: inside `next` of a record, at the end of a 64-byte slot. Neither place
- * is where a commit word of another class may come to lie. */
+ * is where a commit word of another class may come to lie, which is the first 8 of any 32 bytes. */
 static _Atomic uint32_t *link_of(const struct arena *arena, uint32_t slot, uint32_t size)
 {
     uint8_t *start = arena->base + (uint64_t)slot * ARENA_SLOT;

@@ -2,7 +2,7 @@
  *
  *   header | process slots | shards | stripes | shards' index | stripes' index | directory | pages | free units | data
  *
- * Everything in the mapping is named by offset or number; nothing in it is a pointer. A *slot number* counts 64 bytes from
+ * Everything in the mapping is named by offset or number; nothing in it is a pointer. A *slot number* counts 32 bytes from
  * the start of the mapping, so 0 is no slot. Data is cut into *units* of 4 KiB. A *page* is a
  * run of units lent to one shard (or owner stripe), one size class and one pool, cut into slots of that class. A record
  * larger than the largest class has a page of its own.
@@ -30,14 +30,14 @@
 #include "record.h"
 
 #define ARENA_MAGIC 0x31454c4953534553ull /* "SESSILE1" */
-#define ARENA_FORMAT 1u
+#define ARENA_FORMAT 2u
 #define ARENA_HEADER_SIZE 4096u
 #define ARENA_CLASSES 24u                 /* record classes at the most */
 #define ARENA_ENTRY 24u                   /* class of owner entries, 64 bytes */
 #define ARENA_NODE 25u                    /* class of owner overflow nodes, 64 bytes */
 #define ARENA_LARGE 26u                   /* one record a page */
 #define ARENA_LISTS 27u
-#define ARENA_SLOT 64u
+#define ARENA_SLOT 32u
 #define ARENA_CHUNK (2u << 20)            /* bytes reserved from the system at a time */
 /* Reserved behind the data: the fixed part of a RETIRED record's payload may be read in any slot, also a short last one. */
 #define ARENA_TAIL 4096u
@@ -51,7 +51,7 @@ struct geometry {                         /* private, validated once: the number
     double anonymous_share;
     uint32_t shards, shard_shift;         /* shard of a prefix = prefix >> shard_shift */
     uint32_t unit_size, units, anonymous_units, reserve_units;
-    uint32_t unit_slots_shift;            /* log2 of the 64-byte slots in a unit */
+    uint32_t unit_slots_shift;            /* log2 of the steps of slot numbers in a unit */
     uint32_t first_slot, end_slot;        /* of data */
     uint32_t class_count;
     uint32_t class_size[ARENA_LISTS], class_units[ARENA_LISTS], class_slots[ARENA_LISTS];

@@ -746,10 +746,10 @@ static void wipe_small(void *slot)
 {
     const uint64_t *words = slot;
     uint64_t any = 0;
-    for (unsigned i = 0; slot && i < ARENA_SLOT / sizeof *words; i++)
+    for (unsigned i = 0; slot && i < sizeof(struct owner_entry) / sizeof *words; i++)
         any |= words[i];
     if (any != 0)
-        system_wipe(slot, ARENA_SLOT);
+        system_wipe(slot, sizeof(struct owner_entry));
 }
 
 static bool entry_taken(void *context, uint32_t slot)

@@ -95,12 +95,12 @@ def test_the_refusal_of_a_small_memory_says_what_would_do(make_store: MakeStore)
 
 
 def test_the_refusal_of_a_large_memory_says_what_would_do() -> None:
-    """Slots have numbers of 31 bits: about 127 GiB. Asking for more must not be answered with a least that is met."""
-    for memory in ("128 GiB", "200 GiB", "17 TiB", str(2**63)):
+    """Slots have numbers of 31 bits: about 63 GiB. Asking for more must not be answered with a least that is met."""
+    for memory in ("64 GiB", "200 GiB", "17 TiB", str(2**63)):
         with pytest.raises(ValueError, match="memory= can be at most") as caught:
             sessile.Store(capacity=100_000, memory=memory)
         most = int(re.search(r"at most (\d+) bytes", str(caught.value))[1])
-        assert 126 << 30 < most < 128 << 30
+        assert 62 << 30 < most < 64 << 30
 
 
 def test_a_secret_is_never_in_a_text() -> None:

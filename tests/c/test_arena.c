@@ -178,7 +178,7 @@ static void a_geometry_is_refused_where_the_numbers_make_no_sense(void)
     for (uint64_t capacity = 100; capacity < SESSILE_CAPACITY_MAX; capacity *= 100) {
         CHECK(!arena_geometry(&geometry, capacity, (uint64_t)1 << 37, 0.5, &least));
         uint64_t most = geometry.memory_most;
-        CHECK(most > (uint64_t)100 << 30 && arena_geometry(&geometry, capacity, most, 0.5, &least));
+        CHECK(most > (uint64_t)50 << 30 && arena_geometry(&geometry, capacity, most, 0.5, &least));
         CHECK(!arena_geometry(&geometry, capacity, most + (1 << 20), 0.5, &least) && least < most);
         CHECK(geometry.size + (8 << 20) > (uint64_t)ARENA_SLOT << 31);
     }
@@ -453,7 +453,7 @@ static void damage_is_not_followed_outside(void)
             case 1: memcpy(arena->base + geometry->pages + at % (geometry->units * 2) * 8, &value, 8); break;
             case 2: memcpy((uint8_t *)lists_of((uint32_t)(at % 16)) + at / 16 % (sizeof(struct page_lists) / 4 - 1) * 4,
                            &value, 4); break;
-            default: memcpy(arena->base + geometry->data + at % (geometry->units * 64ull) * 64 + 72, &value, 4); break;
+            default: memcpy(arena->base + geometry->data + at % (geometry->units * 128ull) * ARENA_SLOT + 72, &value, 4); break;
             }
         }
         for (unsigned i = 0; i < 500; i++) {

@@ -233,7 +233,7 @@ static uint64_t hostile_value(void)
         return values[check_random(&state) % 9];
     if (random % 4 == 1)
         return (uint64_t)(table->arena.geometry.first_slot + check_random(&state) %
-                          (table->arena.geometry.units * 64ull)) * 0x100000001ull;
+                          (table->arena.geometry.units * 128ull)) * 0x100000001ull;
     return check_random(&state) >> check_random(&state) % 64;
 }
 

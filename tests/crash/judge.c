@@ -151,17 +151,17 @@ __attribute__((format(printf, 1, 2))) static const char *finding(const char *for
     return finding_text;
 }
 
-/* Is this part of a slot zero? But for 8 to 15 and 60 to 63 of each 64 bytes: the links of free slots and of wheels may stay
+/* Is this part of a slot zero? But for 8 to 15 and 28 to 31 of each 32 bytes: the links of free slots and of wheels may stay
  * there, which hold slot numbers. */
 static bool is_wiped(const uint8_t *bytes, size_t from, size_t to)
 {
     uint64_t any = 0;
     for (; from < to && from % 8 != 0; from++)
-        any |= from % 64 >= 60 || (from % 64 >= 8 && from % 64 < 16) ? 0 : bytes[from];
+        any |= from % ARENA_SLOT >= 28 || (from % ARENA_SLOT >= 8 && from % ARENA_SLOT < 16) ? 0 : bytes[from];
     for (; from + 8 <= to; from += 8) {
         uint64_t word;
         memcpy(&word, bytes + from, sizeof word);
-        any |= from % 64 == 8 ? 0 : from % 64 == 56 ? word & 0xffffffff : word;
+        any |= from % ARENA_SLOT == 8 ? 0 : from % ARENA_SLOT == 24 ? word & 0xffffffff : word;
     }
     return any == 0;
 }
