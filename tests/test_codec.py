@@ -555,6 +555,15 @@ class TestRefusals:
         assert value == {"a": [1, {2, 3}], "b": ("x",)}
 
 
+@pytest.mark.parametrize("value", [(1,), [(1,)], {"a": {1: 2}}, {1: 2}, {(1,)}])
+def test_what_json_has_another_form_for_is_refused_on_demand(value: object) -> None:
+    assert codec.decode_fields(codec.encode_fields({"a": value})) == {"a": value}
+    with pytest.raises((TypeError, ValueError)):
+        codec.encode_fields({"a": value}, as_json=True)
+    plain = {"a": [None, True, 1, 1.5, "x", b"x", {"b": [{}]}], "c": datetime(2026, 7, 1)}
+    assert codec.encode_fields(plain, as_json=True) == codec.encode_fields(plain)
+
+
 def nested(kind, depth):
     value = kind([])
     for _ in range(depth - 1):

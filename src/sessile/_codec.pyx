@@ -85,6 +85,7 @@ cdef extern from *:
 
     PyObject* name_load(PyObject** place)
     bint name_fill(PyObject** place, PyObject* name)
+    dict __Pyx_PyDict_NewPresized(Py_ssize_t entries)
 
 dt.import_datetime()
 
@@ -127,6 +128,7 @@ cdef struct Walk:
     PyObject* root                      # str: the path of what was given
     int depth                           # containers entered and not left
     int deepest                         # how many may be
+    bint as_json                        # what JSON has another form for is refused: tuples, keys that are no text
     # For each of them: itself, and where in it the walk is. Borrowed: the frames that walk hold the references.
     PyObject* containers[NESTING + 2]
     PyObject* keys[NESTING + 2]         # of a dict; else NULL
@@ -138,6 +140,7 @@ cdef inline void walk_open(Walk* walk, object root) noexcept:
     walk.root = <PyObject*>root
     walk.depth = 0
     walk.deepest = NESTING
+    walk.as_json = False
 
 
 cdef inline bytes output_bytes(Output* out):
@@ -261,7 +264,7 @@ cdef int write_value(Walk* walk, object value) except -1:
         return write_float(&walk.out, PyFloat_AS_DOUBLE(value))
     if PyBytes_CheckExact(value):
         return write_binary(&walk.out, PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value))
-    if PyTuple_CheckExact(value):
+    if PyTuple_CheckExact(value) and not walk.as_json:
         return write_tuple(walk, value)
     if PyAnySet_CheckExact(value):
         return write_set(walk, value, FROZENSET if PyFrozenSet_CheckExact(value) else SET)
@@ -298,7 +301,7 @@ cdef inline int write_small_integer(Output* out, object number) except -1:
 cdef inline int write_key(Walk* walk, object key) except -1:
     if PyUnicode_CheckExact(key):
         return write_text(walk, key)
-    if PyLong_CheckExact(key) and write_small_integer(&walk.out, key):
+    if PyLong_CheckExact(key) and not walk.as_json and write_small_integer(&walk.out, key):
         return 0
     return refuse_key(walk, key)
 
@@ -879,11 +882,12 @@ cdef int write_fields(Walk* walk, dict given) except -1:
     return 0
 
 
-def encode_fields(fields: Mapping[str, object]) -> bytes:
+def encode_fields(fields: Mapping[str, object], as_json: bool = False) -> bytes:
     """Encode all fields of a session, in the order of the mapping.
 
     Args:
         fields: names (str, at most `FIELD_NAME_LIMIT` bytes of UTF-8) and values (see `encode_value`).
+        as_json: refuse tuples, and keys that are no text, too: what JSON would give back as something else.
 
     Returns:
         The stored form: name, value, name, value …; empty for no fields.
@@ -898,6 +902,7 @@ def encode_fields(fields: Mapping[str, object]) -> bytes:
     cdef dict given = fields if PyDict_CheckExact(fields) else dict(fields)
     walk_open(&walk, "$")
     walk.deepest += 1
+    walk.as_json = as_json
     try:
         write_fields(&walk, given)
         return output_bytes(&walk.out)
@@ -934,7 +939,7 @@ def decode_fields(bytes fields not None) -> dict[str, object]:
         DecodeError: anything that `encode_fields` does not write; see `decode_value`.
     """
     cdef Reader reader
-    cdef dict decoded_fields = {}
+    cdef dict decoded_fields = __Pyx_PyDict_NewPresized(min(PyBytes_GET_SIZE(fields) >> 4, 10))  # more than five seldom fit without growing
     cdef Py_ssize_t count = 0
     reader_open(&reader, PyBytes_AS_STRING(fields), PyBytes_GET_SIZE(fields))
     while reader.at < reader.end:
