@@ -38,16 +38,22 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from sessile import _table, options
 from sessile._table import id_of
 from sessile.codec import merge_fields
-from sessile.errors import Busy, SessionGone, StoreFull
+from sessile.errors import Busy, SessileError, SessionGone, StoreFull
 
 if TYPE_CHECKING:
     from sessile.keys import Keys
     from sessile.session import Session
     from sessile.store import Store
 
-__all__ = ["Fallback", "FlaskCookie", "OldSession", "StarletteCookie", "carry_over", "cookie_value", "refuse"]
+__all__ = [
+    *("Fallback", "FlaskCookie", "OldSession", "StarletteCookie"),
+    *("carry_over", "cookie_value", "find_carried", "refuse"),
+]
 
 _logger = logging.getLogger("sessile")
+
+MARK: Final = "mark of an old session "
+"""How the owner of a mark begins."""
 
 _EXPIRED: Final = "Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT"
 
@@ -260,31 +266,44 @@ def carry_over(
         TypeError, ValueError, SessionTooLarge: it holds what cannot be stored.
         StoreFull, Busy, StoreClosed: as `Session.save`. Nothing is stored then.
     """
-    for keys in store._keys:
-        if _load(store, session, keys, old, touch):
-            return False
-        if _is_marked(store, keys, b"mark", old.token):
-            # The mark is made after the session: another request may have made both since the look-up above.
-            _load(store, session, keys, old, touch)
-            return False
-        if owner is not None and _is_marked(store, keys, b"owner", owner.encode()):
-            return False
-    if store._epoch() != 0:
+    if find_carried(store, session, old.token, touch) or store._epoch() != 0:
+        return False
+    if owner is not None and any(_is_marked(store, keys, b"owner", owner.encode()) for keys in store._keys):
         return False
     keys = store._keys[0]
     encoded = {name: session._encoded(name, value) for name, value in old.fields.items()}
+    made = store._blank()
     id = _derived(keys, b"session", old.token)
-    is_first = store._blank()._store_new(merge_fields(b"", encoded, ()), owner, None, *timeouts, id)
+    is_first = made._store_new(merge_fields(b"", encoded, ()), owner, None, *timeouts, id)
     if is_first:
         lifetime = min(_table.TIMEOUT_MAX_MS, int(old.remaining * 1000) + 1000)
-        _mark(store, keys, b"mark", old.token, lifetime, owner is not None)
-    _load(store, session, keys, old, touch)
+        try:
+            is_first = _mark(store, keys, b"mark", old.token, lifetime, owner is not None)
+        except SessileError:
+            made.destroy()
+            raise
+        if not is_first:  # it was carried over, and has ended, since this request looked
+            made.destroy()
+    _load(store, session, keys, old.token, touch)
     return is_first
 
 
-def _load(store: Store, session: Session, keys: Keys, old: OldSession, touch: bool) -> bool:
+def find_carried(store: Store, session: Session, token: bytes, touch: bool) -> bool:
+    """Whether what this token names was carried over before. Then the session, which is not stored, becomes what the
+    token leads to, unless that has ended."""
+    for keys in store._keys:
+        if _load(store, session, keys, token, touch):
+            return True
+        if _is_marked(store, keys, b"mark", token):
+            # The mark is made after the session: another request may have made both since the look-up above.
+            _load(store, session, keys, token, touch)
+            return True
+    return False
+
+
+def _load(store: Store, session: Session, keys: Keys, token: bytes, touch: bool) -> bool:
     """Load what was carried over. With an owner it gets another id: requests that race are given the same."""
-    id = _derived(keys, b"session", old.token)
+    id = _derived(keys, b"session", token)
     if not store._load_into(session, id, touch):
         return False
     if session.id == id:
@@ -316,9 +335,9 @@ def _is_marked(store: Store, keys: Keys, purpose: bytes, token: bytes) -> bool:
     return store.load(_derived(keys, purpose, token), touch=False) is not None
 
 
-def _mark(store: Store, keys: Keys, purpose: bytes, token: bytes, lifetime_ms: int, is_owned: bool) -> None:
+def _mark(store: Store, keys: Keys, purpose: bytes, token: bytes, lifetime_ms: int, is_owned: bool) -> bool:
     """A record that says no more than that it is there. That of an owner's session has an owner of its own:
-    a flood of anonymous sessions cannot push it out (DOS-03), and the cap of no owner ends it."""
-    owner = f"mark of an old session {os.urandom(8).hex()}" if is_owned else None
+    a flood of anonymous sessions cannot push it out (DOS-03), and the cap of no owner ends it. False: it was there."""
+    owner = MARK + os.urandom(8).hex() if is_owned else None
     id = _derived(keys, purpose, token)
-    store._blank()._create(id, owner, None, b"", lifetime_ms, lifetime_ms)
+    return store._blank()._create(id, owner, None, b"", lifetime_ms, lifetime_ms)

@@ -11,7 +11,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import warnings
 from collections.abc import Iterable
+from typing import Any
 
 from sessile.keys import derive
 from sessile.store import Store
@@ -37,9 +39,12 @@ def project_store(project: str, root: str | os.PathLike[str], secret_keys: Itera
     return Store(table_name(project, root), secret=project_secrets(secret_keys))
 
 
-def store_of_tests() -> Store:
-    """A store for tests: of this process and its children, and small."""
-    return Store(capacity=16_384, memory="32 MiB")
+def store_of_tests(**options: Any) -> Store:
+    """A store for tests: of this process and its children, and small unless the options say otherwise."""
+    with warnings.catch_warnings():
+        # Test processes that were spawned share nothing, and need not.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return Store(**{"capacity": 16_384, "memory": "32 MiB", **options})
 
 
 def table_name(project: str, root: str | os.PathLike[str]) -> str:

@@ -453,3 +453,30 @@ def test_a_session_can_be_put_on_a_request_by_hand() -> None:
     request.session["a"] = 1
     assert not request.session.is_empty()
     assert request.session.stored is None
+
+
+def test_what_is_read_is_what_is_changed() -> None:
+    """Reading a field that cannot change in place decodes no others; whatever is done then sees the same fields."""
+    session = SessionStore()
+    session.update({"n": 1, "cart": ["book"], "none": None})
+    session.save()
+    key = session.session_key
+    session = SessionStore(key)
+    assert (session["n"], session["none"], session.get("absent"), session.get("absent", 2)) == (1, None, None, 2)
+    assert session.accessed
+    assert not session.modified
+    assert not hasattr(session, "_session_cache"), "nothing was decoded that was not asked for"
+    with pytest.raises(KeyError, match="absent"):
+        session["absent"]
+    assert session.get("cart") is session["cart"]
+    session["cart"].append("pen")
+    session["n"] += 1
+    session.save()
+    assert dict(SessionStore(key).items()) == {"n": 2, "cart": ["book", "pen"], "none": None}
+    reader = SessionStore(key)
+    assert reader["n"] == 2
+    reader.save()
+    assert SessionStore(key)["n"] == 2
+    misses = get_store().stats().misses
+    assert SessionStore("A" * 32).get("n") is None
+    assert get_store().stats().misses == misses + 1

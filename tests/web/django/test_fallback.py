@@ -6,19 +6,31 @@ import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import settings
 from django.contrib.auth import get_user_model
+from django.core.management import call_command
 from django.test import AsyncClient, override_settings
 
-from sessile.web.django import SessionStore, get_store
+from sessile import Store
+from sessile.web import fallback as moving
+from sessile.web.django import SessionStore, configuration, get_store, tables, users
 
 COOKIE = "__Host-Http-id"
 ENGINES = ["db", "cache", "cached_db", "signed_cookies", "file"]
 
-pytestmark = pytest.mark.usefixtures("site", "database")
+pytestmark = pytest.mark.usefixtures("site", "database", "never_revoked")
+
+
+@pytest.fixture
+def never_revoked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """A table of its own: after `revoke_all`, with which the other tests end, nothing is carried over."""
+    with Store(tmp_path / "table", secret=configuration.secrets(), **configuration.store_options()) as store:
+        monkeypatch.setattr(tables, "_site", store)
+        yield store
 
 
 @pytest.fixture(params=ENGINES)
@@ -54,7 +66,8 @@ def test_a_session_is_carried_over_once(former: Any, way: str) -> None:
     same = SessionStore(key)
     assert same["basket"] == 4, "a request that was on its way with the former key finds the same session"
     assert same.session_key == session.session_key
-    assert get_store().stats().owned == 1
+    assert len(get_store().sessions("7")) == 1
+    assert [info.owner for info in users.logged_in()] == ["7"], "the mark is nobody's session"
 
 
 def test_a_log_out_is_final(former: Any) -> None:
@@ -103,6 +116,34 @@ def test_a_request_that_another_overtakes_finds_its_session(former: Any, monkeyp
     late = SessionStore(key)
     assert late["basket"] == 3
     assert late.session_key == others[0].session_key
+
+
+def test_a_request_that_a_log_out_overtakes_brings_nothing_back(former: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LIF-11: it had seen that nothing was carried over; then the session was, and the user logged out."""
+    key = of_former(former, basket=3)
+    look = moving.find_carried
+
+    def overtaken(*arguments: Any) -> bool:
+        monkeypatch.setattr(moving, "find_carried", look)
+        found = look(*arguments)
+        other = SessionStore(key)
+        assert other["basket"] == 3
+        other.flush()
+        return found
+
+    monkeypatch.setattr(moving, "find_carried", overtaken)
+    assert SessionStore(key).get("basket") is None
+    assert moving.find_carried is look
+    assert SessionStore(key).get("basket") is None
+
+
+def test_a_log_out_everywhere_includes_what_the_former_engine_has(former: Any) -> None:
+    user = get_user_model().objects.get(username="alice")
+    key = of_former(former, basket=3, _auth_user_id=str(user.pk))
+    call_command("sessions", "--user", "alice", "--revoke")
+    assert SessionStore(key).get("basket") is None
+    get_store().revoke_all()
+    assert SessionStore(of_former(former, basket=3)).get("basket") is None
 
 
 def test_an_unknown_key_is_not_adopted(former: Any) -> None:

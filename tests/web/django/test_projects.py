@@ -148,7 +148,7 @@ def test_runserver(shop: Any) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         command = ["manage.py", "runserver", "--noreload", f"127.0.0.1:{free.getsockname()[1]}"]
-    with serving(shop, command, r"Starting development server at http://127.0.0.1:(\d+)", SHOP_DEBUG="1") as (at, _):
+    with serving(shop, command, r"Starting .*development server at http://127.0.0.1:(\d+)", SHOP_DEBUG="1") as (at, _):
         visitor = Visitor(at)
         _wait_for(visitor)
         visitor.ask("/login", _CREDENTIALS)

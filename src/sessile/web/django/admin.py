@@ -18,7 +18,7 @@ from django.utils.translation import gettext, ngettext
 from sessile.store import SessionInfo
 from sessile.web.django.models import UserSession
 from sessile.web.django.tables import get_store
-from sessile.web.django.users import find_user, owner_of, users_of
+from sessile.web.django.users import find_user, log_out, logged_in, owner_of, users_of
 
 __all__ = ["UserSessionAdmin"]
 
@@ -53,8 +53,7 @@ class UserSessionAdmin(admin.ModelAdmin):
         if user is not None:
             found = store.sessions(owner_of(user))
         elif not name:
-            owned = (info for info in store.sessions() if info.owner is not None)
-            found = list(islice(owned, _SHOWN + 1))
+            found = list(islice(logged_in(), _SHOWN + 1))
         users = users_of({info.owner for info in found if info.owner is not None})
         current = getattr(request.session, "stored", None)
         context = {
@@ -82,7 +81,7 @@ class UserSessionAdmin(admin.ModelAdmin):
         user = find_user(name) if name else None
         count = 0
         if "everywhere" in request.POST and user is not None:
-            count = store.revoke(owner_of(user))
+            count = log_out(user)
             self._log(request, user, gettext("Logged out everywhere."))
         else:
             for chosen in request.POST.getlist("session"):

@@ -14,10 +14,8 @@ A function (`on_event`, `passive`, `csrf`) may be given as the dotted path of on
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import os
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
@@ -29,9 +27,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from sessile import _table
-from sessile.keys import derive
 from sessile.store import Store
 from sessile.web.cookies import Cookie, Header
+from sessile.web.project import project_secrets
+from sessile.web.project import table_name as project_table
 
 __all__ = ["MIDDLEWARE_OPTIONS", "cookie", "given", "middleware_options", "secrets", "store_options", "table_name"]
 
@@ -42,7 +41,6 @@ MIDDLEWARE_OPTIONS: Final = frozenset(
 _KNOWN: Final = STORE_OPTIONS | MIDDLEWARE_OPTIONS | {"path", "fallback"}
 _FUNCTIONS: Final = frozenset(("on_event", "passive", "csrf"))
 _LONGEST: Final = _table.TIMEOUT_MAX_MS // 1000
-_not_of_a_name: Final = re.compile(r"[^A-Za-z0-9._-]+").sub
 
 
 def given() -> dict[str, Any]:
@@ -121,9 +119,12 @@ def cookie() -> Cookie | Header:
 
 
 def secrets() -> list[bytes]:
-    """SECRET_KEY and SECRET_KEY_FALLBACKS, as secrets of the store: a key of its own is derived from each."""
-    keys = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS][: _table.KEYS_MAX]
-    return [derive(key.encode() if isinstance(key, str) else key, b"django") for key in keys]
+    """SECRET_KEY and SECRET_KEY_FALLBACKS, as secrets of the store.
+
+    Raises:
+        ValueError: one is empty.
+    """
+    return project_secrets([settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS])
 
 
 def table_name() -> str:
@@ -133,11 +134,7 @@ def table_name() -> str:
     what makes sessions survive a deploy.
     """
     path = given().get("path")
-    if path is not None:
-        return os.fsdecode(path)
-    project, root = _project()
-    digest = hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()[:12]
-    return f"{_not_of_a_name('-', project)[:80] or 'django'}-{digest}"
+    return project_table(*_project()) if path is None else os.fsdecode(path)
 
 
 def _project() -> tuple[str, str]:

@@ -31,13 +31,12 @@ from django.contrib.sessions.backends.base import CreateError, SessionBase, Upda
 from django.utils.module_loading import import_string
 
 from sessile import _table
-from sessile.codec import decode_fields, decode_value, encode_fields, find_field, merge_fields, split_fields
+from sessile.codec import decode_field, decode_fields, decode_value, find_field, merge_fields, split_fields
 from sessile.errors import SessionGone
 from sessile.session import Session
-from sessile.store import Store
 from sessile.web.django import fallback
 from sessile.web.django.tables import get_store
-from sessile.web.django.values import plain
+from sessile.web.django.values import SCALARS, as_text, encoded
 
 if TYPE_CHECKING:
     from sessile.web.manager import Exchange
@@ -49,6 +48,8 @@ _EXPIRY_FIELD: Final = "_session_expiry"
 _COOKIE_AGE: Final = settings.SESSION_COOKIE_AGE  # what the store's timeouts were made of
 _LEAST_KEY: Final = 8  # characters, as SessionBase has it
 _LEAST_MS: Final = 10
+_KEEP: Final = _table.KEEP
+_ABSENT: Final = object()
 _is_id: Final = re.compile(r"[A-Za-z0-9_-]{32}").fullmatch
 
 
@@ -66,10 +67,10 @@ class SessionStore(SessionBase):
     accessed = False
     modified = False
     _key: str | None = None
-    _record: Session | None = None
-    _record_key: str | None = None  # the key that the record goes with
+    _record: Session | None = None  # what the key stands for, once it was loaded
     _exchange: Exchange | None = None  # of the request; then key and record are the exchange's
     _session_cache: dict[str, Any]
+    _had_expiry = False  # whether the record may have an expiry of its own
     _reissue = False  # whether the cookie's lifetime may have changed
 
     def __init__(self, session_key: str | None = None) -> None:
@@ -94,6 +95,7 @@ class SessionStore(SessionBase):
                 return
             self._exchange = None
         self._key = value if value and len(value) >= _LEAST_KEY else None
+        self._record = None
 
     session_key = property(_get_session_key)
     _session_key = property(_get_session_key, _set_session_key)
@@ -109,14 +111,12 @@ class SessionStore(SessionBase):
 
     def _current(self) -> Session | None:
         """The record that goes with the key, loaded if need be; None: there is none."""
-        if self._exchange is not None:
-            record: Session = self._exchange.session
-            return record if record._state == _table.STORED else None
-        if self._record is not None and self._record_key == self._key:
-            return self._record
-        return self._load_record()
+        return self._load_record() if self._record is None else self._record
 
     def _load_record(self) -> Session | None:
+        if self._exchange is not None:
+            record: Session | None = self._exchange.session
+            return record if record._state == _table.STORED else None  # type: ignore[union-attr]
         key = self._key
         if key is None:
             return None
@@ -125,19 +125,13 @@ class SessionStore(SessionBase):
         if record is None and not _is_id(key):
             record = store.load(_id_of(key))
         self._record = record
-        self._record_key = key
         return record
-
-    def _bind(self, record: Session | None, key: str | None) -> None:
-        """Let the key stand for this record."""
-        self._record = record
-        self._record_key = key
 
     def _follow_id(self, record: Session, before: str | None) -> None:
         """After an operation that may have given the session another id than the one before."""
         if self._exchange is None and record.id != before:
             self._key = record.id
-            self._bind(record, record.id)
+            self._record = record
 
     def is_empty(self) -> bool:
         """Whether there is neither a key nor anything in the session."""
@@ -151,49 +145,71 @@ class SessionStore(SessionBase):
 
     # ---- reading ----
 
+    def __getitem__(self, key: str) -> Any:
+        value = self.get(key, _ABSENT)
+        if value is _ABSENT:
+            raise KeyError(key)
+        return value
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The field with this name. As long as only some that cannot change in place are read, no others are decoded."""
+        self.accessed = True
+        if getattr(self, "_session_cache", None) is None:
+            record = self._load_record() if self._record is None else self._record
+            if record is None:
+                self._session_cache = self._look_back()
+            else:
+                value = decode_field(record._fields, key, default)
+                if type(value) in SCALARS:
+                    return value
+        return self._get_session().get(key, default)
+
     def _get_session(self, no_load: bool = False) -> dict[str, Any]:
         self.accessed = True
-        found: dict[str, Any] | None = self.__dict__.get("_session_cache")
+        found: dict[str, Any] | None = getattr(self, "_session_cache", None)
         if found is None:
-            found = self._session_cache = {} if no_load or self._get_session_key() is None else self.load()
+            found = {} if no_load else self.load() if self._record is None else self._decoded(self._record)
+            self._session_cache = found
         return found
 
     _session = property(_get_session)
 
     def load(self) -> dict[str, Any]:
         """The fields as they are stored; of an unknown or expired key {}, and the key is dropped (SID-06)."""
-        record = self._load_current()
-        if record is None and self._exchange is None and self._key is not None:
-            record = self._carried(fallback.carry_over(get_store(), self._key, self))
-        return self._loaded(record)
+        record = self._load_record()
+        return self._look_back() if record is None else self._decoded(record)
 
     async def aload(self) -> dict[str, Any]:
         """As `load`."""
-        record = self._load_current()
-        if record is None and self._exchange is None and self._key is not None:
-            record = self._carried(await fallback.acarry_over(get_store(), self._key, self))
-        return self._loaded(record)
+        record = self._load_record()
+        if record is None and self._key is not None and self._exchange is None:
+            record = get_store()._blank()
+            return self._carried(record, await fallback.acarry_over(record, self._key, self))
+        return self._look_back() if record is None else self._decoded(record)
 
-    def _load_current(self) -> Session | None:
-        exchange = self._exchange
-        if exchange is None:
-            return self._load_record()
-        record: Session = exchange.session
-        return record if record._state == _table.STORED else None
-
-    def _carried(self, record: Session | None) -> Session | None:
-        """Go on with a session that the engine before had; its client is to be given the new key."""
-        if record is not None:
-            self._key = record.id
-            self._bind(record, record.id)
-            self.modified = True
-        return record
-
-    def _loaded(self, record: Session | None) -> dict[str, Any]:
-        if record is None:
+    def _look_back(self) -> dict[str, Any]:
+        """There is no session with this key: ask the former engine, if there is one."""
+        if self._key is None or self._exchange is not None:
             self._session_key = None
             return {}
-        return decode_fields(record._fields)
+        record = get_store()._blank()
+        return self._carried(record, fallback.carry_over(record, self._key, self))
+
+    def _carried(self, record: Session, is_there: bool) -> dict[str, Any]:
+        """Go on with a session that the engine before had; its client is to be given the new key."""
+        if not is_there:
+            self._session_key = None
+            return {}
+        self._key = record.id
+        self._record = record
+        self.modified = True
+        return self._decoded(record)
+
+    def _decoded(self, record: Session) -> dict[str, Any]:
+        data = decode_fields(record._fields)
+        if _EXPIRY_FIELD in data:
+            self._had_expiry = True
+        return data
 
     def exists(self, session_key: str | None) -> bool:
         """Whether there is a session with this key; no use of it."""
@@ -206,7 +222,7 @@ class SessionStore(SessionBase):
     # ---- writing ----
 
     def __setitem__(self, name: str, value: Any) -> None:
-        self._session[name] = value
+        self._get_session()[name] = value
         self.modified = True
         if name == OWNER_FIELD:
             self._log_in_if_stored()
@@ -222,8 +238,8 @@ class SessionStore(SessionBase):
         record = self._current()
         if record is None:
             return
-        data = plain(self._session)
-        owner = _owner_of(data)
+        data = self._get_session()
+        owner = self._owner_of(data)
         if owner is not None and owner != record.owner:
             try:
                 self._log_in(record, owner, data)
@@ -263,16 +279,18 @@ class SessionStore(SessionBase):
             self._get_session(no_load=True)
             self._make(self.session_key)
             return
-        given = self.session_key
-        data = self._get_session()
-        if given is None:
-            self.create()
-            return
-        record = self._current()
+        record = self._record
         if record is None:
-            raise UpdateError
+            given = self._get_session_key()
+            self._get_session()
+            if given is None:
+                self.create()
+                return
+            record = self._current()
+            if record is None:
+                raise UpdateError
         try:
-            self._update(record, data)
+            self._update(record, self._get_session())
         except SessionGone:
             raise UpdateError from None
 
@@ -284,7 +302,7 @@ class SessionStore(SessionBase):
 
     def _make(self, key: str | None) -> None:
         """Store a new session; None: under a new key."""
-        data = plain(self._get_session(no_load=True))
+        data = self._get_session(no_load=True)
         exchange = self._exchange
         if exchange is not None:
             exchange._require_headers("save")
@@ -294,38 +312,15 @@ class SessionStore(SessionBase):
         timeouts = self._timeouts(data, None)
         if timeouts is None:  # it has expired already
             self._key = key or _table.new_id()
-            self._bind(None, None)
+            self._record = None
             return
-        if key is None or exchange is not None:
-            record._store_new(encode_fields(data), _owner_of(data), None, *timeouts)
-            key = record.id
-        elif not self._store_as(record, _id_of(key), data, timeouts):
+        id = None if key is None or exchange is not None else _id_of(key)
+        if not record._store_new(encoded(data), self._owner_of(data), None, *timeouts, id):
             raise CreateError
-        self._key = key
+        self._key = record.id if id is None else key
         self._reissue = True
-        self._bind(record, key)
-
-    def _store_as(self, record: Session, id: str, data: dict[str, Any], timeouts: tuple[int, int]) -> bool:
-        """Store a new session under an id that was given; False: it is in use."""
-        fields = encode_fields(data)
-        store: Store = record._store
-        store._require_size(fields)
-        if not record._create(id, _owner_of(data), None, fields, *timeouts):
-            return False
-        store._tell("created", record)
-        if record.owner is not None:
-            store._tell("login", record)
-        return True
-
-    def _carry_over(self, id: str, data: dict[str, Any]) -> Session | None:
-        """What `fallback` calls: store fields of the former engine under this id; None: it is in use, or they have
-        expired already."""
-        data = plain(data)
-        record: Session = get_store()._blank()
-        timeouts = self._timeouts(data, None)
-        if timeouts is None or not self._store_as(record, id, data, timeouts):
-            return None
-        return record
+        if exchange is None:
+            self._record = record
 
     def _update(self, record: Session, data: dict[str, Any]) -> bool:
         """Bring the record in line with the fields; whether anything was written.
@@ -333,10 +328,9 @@ class SessionStore(SessionBase):
         Raises:
             SessionGone: it ended.
         """
-        data = plain(data)
-        fields = encode_fields(data)
+        fields = encoded(data)
         stored = record._fields
-        owner = _owner_of(data)
+        owner = self._owner_of(data)
         if owner != record.owner:
             if owner is None:
                 self._log_out(record)
@@ -345,21 +339,24 @@ class SessionStore(SessionBase):
             return True
         if fields == stored:
             return self._renew(record)
-        timeouts = (_table.KEEP, _table.KEEP)
-        if find_field(fields, _EXPIRY_FIELD) != find_field(stored, _EXPIRY_FIELD):
+        idle = absolute = _KEEP
+        if (self._had_expiry or _EXPIRY_FIELD in data) and (
+            find_field(stored, _EXPIRY_FIELD) != find_field(fields, _EXPIRY_FIELD)
+        ):
             self._reissue = True
             wanted = self._timeouts(data, record)
             if wanted is None:  # it has expired already
                 record.destroy()
-                self._bind(None, None)
+                self._record = None
                 return True
-            timeouts = wanted
+            idle, absolute = wanted
         record._store._require_size(fields)
         before = record.id
-        if not record._update(record, fields, *timeouts, record._touches):
-            _merge(record, fields, stored, timeouts)
+        if not record._update(record, fields, idle, absolute, record._touches):
+            _merge(record, fields, stored, idle, absolute)
             self._rebase(stored, record._fields)
-        self._follow_id(record, before)
+        if record.id != before:
+            self._follow_id(record, before)
         return True
 
     def _rebase(self, loaded: bytes, stored: bytes) -> None:
@@ -372,7 +369,7 @@ class SessionStore(SessionBase):
         if loaded == stored:
             return
         cache = self._session_cache
-        own = split_fields(encode_fields(plain(cache)))
+        own = split_fields(encoded(cache))
         before, after = split_fields(loaded), split_fields(stored)
         for name in {**before, **after}:
             if own.get(name) != before.get(name):
@@ -393,13 +390,13 @@ class SessionStore(SessionBase):
     def _log_in(self, record: Session, owner: str, data: dict[str, Any]) -> None:
         """Make the user that the fields name the session's owner: under a new id, with all fields."""
         loaded = record._fields
-        own, old = split_fields(encode_fields(data)), split_fields(loaded)
+        own, old = split_fields(encoded(data)), split_fields(loaded)
         for name in old:
             if name not in own:
                 del record[name]
         for name, value in own.items():
             if old.get(name) != value:
-                record[name] = data[name]
+                record[name] = decode_value(value)
         idle, absolute = self._timeouts(data, None) or (_LEAST_MS, _LEAST_MS)
         before = record.id
         record.login(
@@ -412,6 +409,11 @@ class SessionStore(SessionBase):
         self._rebase(loaded, record._fields)
         self._reissue = True
         self._follow_id(record, before)
+
+    @staticmethod
+    def _owner_of(data: dict[str, Any]) -> str | None:
+        user: str | None = data.get(OWNER_FIELD)
+        return user if user is None else as_text(user)
 
     def _log_out(self, record: Session) -> None:
         """The user has gone from the fields: what is left goes on in a new, anonymous session."""
@@ -426,7 +428,7 @@ class SessionStore(SessionBase):
             record = self._exchange.session
         else:
             record = self._current()
-            self._bind(None, None)
+            self._record = None
         if record is not None:
             record.logout()
 
@@ -494,6 +496,7 @@ class SessionStore(SessionBase):
             record: the one that is to get them; None: a new one.
         """
         expiry = data.get(_EXPIRY_FIELD)
+        self._had_expiry |= expiry is not None
         age: float = self.get_expiry_age(expiry=expiry) if expiry else self.get_session_cookie_age()
         if not expiry and age == _COOKIE_AGE:
             return _table.DEFAULT, _table.DEFAULT
@@ -526,7 +529,7 @@ class SessionStore(SessionBase):
             if data:
                 self._make(None)
             return bool(data)
-        if encode_fields(plain(data)) == record._fields and _owner_of(data) == record.owner:
+        if encoded(data) == record._fields and self._owner_of(data) == record.owner:
             return False  # it was looked up, and so renewed, in this very request
         return self._update(record, data)
 
@@ -538,17 +541,12 @@ def _id_of(key: str) -> str:
     return _table.id_of(hashlib.sha256(b"sessile key\0" + key.encode("utf-8", "surrogatepass")).digest()[:24])
 
 
-def _owner_of(data: dict[str, Any]) -> str | None:
-    user = data.get(OWNER_FIELD)
-    return str(user) if type(user) is int else user
-
-
 def _within(seconds: float) -> int:
     """Milliseconds, within what a table can keep."""
     return max(_LEAST_MS, min(int(seconds * 1000), _table.TIMEOUT_MAX_MS))
 
 
-def _merge(record: Session, wanted: bytes, before: bytes, timeouts: tuple[int, int]) -> None:
+def _merge(record: Session, wanted: bytes, before: bytes, idle: int, absolute: int) -> None:
     """Others changed the session since it was loaded: put what differs between `wanted` and `before`, the fields that
     were loaded, into what is stored by now. An emptied session stays, as Django has it.
 
@@ -564,6 +562,6 @@ def _merge(record: Session, wanted: bytes, before: bytes, timeouts: tuple[int, i
         at = record._reread_or_refuse()
         fields = merge_fields(at._fields, changed, gone)
         record._store._require_size(fields)
-        if record._update(at, fields, *timeouts, record._touches):
+        if record._update(at, fields, idle, absolute, record._touches):
             return
         patience = record._wait(patience)

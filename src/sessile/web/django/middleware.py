@@ -164,7 +164,7 @@ class SessionMiddleware(django_middleware.SessionMiddleware):
 class _Exchange(Exchange):
     front: SessionStore  # what the application has as request.session
     _former_cookie = False  # whether the session was found through the former engine's cookie
-    _carried_id: str | None = ""  # what the former engine's cookie leads to; "": it was not asked yet
+    _was_asked = False  # whether the former engine has been asked what the cookie leads to
 
     def _credentials(self) -> str | None:
         assert self.carrier is not None
@@ -185,12 +185,12 @@ class _Exchange(Exchange):
         former = self.source.COOKIES.get(settings.SESSION_COOKIE_NAME)
         if not former:
             return
-        if self._carried_id == "":
-            record = fallback.carry_over(self.manager.store, former, self.front)
-            self._carried_id = None if record is None else record.id
-        if self._carried_id is not None:
-            self.manager.store._load_into(session, self._carried_id, not self.is_passive)
-            self._former_cookie = True
+        if self._was_asked:
+            fallback.find(session, former, not self.is_passive)
+        else:
+            self._was_asked = True
+            fallback.carry_over(session, former, self.front, not self.is_passive)
+        self._former_cookie = session._state == _table.STORED
 
     async def ask_former_engine(self) -> None:
         """In an event loop the former engine must be asked before anybody uses the session: it may have to wait."""
@@ -199,10 +199,9 @@ class _Exchange(Exchange):
             return
         store = self.manager.store
         ours = self.carrier.find(self._credentials())
-        if isinstance(ours, str) and store.load(ours, touch=False) is not None:
-            return
-        record = await fallback.acarry_over(store, former, self.front)
-        self._carried_id = None if record is None else record.id
+        if not isinstance(ours, str) or store.load(ours, touch=False) is None:
+            await fallback.acarry_over(store._blank(), former, self.front, not self.is_passive)
+            self._was_asked = True
 
     def set_cookie(self) -> str | None:
         """As in `Exchange`; also when the session's own expiry was changed, and without Max-Age for a session

@@ -10,7 +10,6 @@ import, and by Django's `setup_test_environment`, which every test runner calls,
 from __future__ import annotations
 
 import sys
-import warnings
 from typing import Final
 
 from django.core.exceptions import ImproperlyConfigured
@@ -18,6 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 from sessile.errors import AttachError, SnapshotError
 from sessile.store import Store
 from sessile.web.django import configuration
+from sessile.web.project import store_of_tests
 
 __all__ = ["get_store", "is_test_run"]
 
@@ -47,9 +47,17 @@ def get_store() -> Store:
     Raises:
         ImproperlyConfigured: the table cannot be opened with these settings; the text says why and what to do.
     """
-    if is_test_run():
-        return _test if _test is not None else _open_test()
-    return _site if _site is not None else _open_site()
+    if _site is not None and "django.test.utils" not in _modules:
+        return _site  # each request asks several times
+    global _test
+    if not is_test_run():
+        return _open_site() if _site is None else _site
+    if _test is None:
+        options = configuration.store_options()
+        for name in _OWN_TO_THE_SITE:
+            options.pop(name, None)
+        _test = store_of_tests(**options)
+    return _test
 
 
 def _open_site() -> Store:
@@ -63,18 +71,6 @@ def _open_site() -> Store:
             'former one in SECRET_KEY_FALLBACKS; another table: SESSILE = {"path": "name"}]'
         ) from error
     return _site
-
-
-def _open_test() -> Store:
-    global _test
-    options = configuration.store_options()
-    for name in _OWN_TO_THE_SITE:
-        options.pop(name, None)
-    with warnings.catch_warnings():
-        # Test processes that were spawned share nothing, and need not.
-        warnings.simplefilter("ignore", RuntimeWarning)
-        _test = Store(secret=configuration.secrets(), **options)
-    return _test
 
 
 get_store()

@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from django.contrib.auth import get_user_model
 
-__all__ = ["find_user", "owner_of", "users_of"]
+from sessile.store import SessionInfo
+from sessile.web.django import fallback
+from sessile.web.django.tables import get_store
+from sessile.web.fallback import MARK, refuse
+
+__all__ = ["find_user", "log_out", "logged_in", "owner_of", "users_of"]
+
+
+def logged_in() -> Iterator[SessionInfo]:
+    """The sessions of all who are logged in."""
+    return (info for info in get_store().sessions() if info.owner is not None and not info.owner.startswith(MARK))
+
+
+def log_out(user: Any, handle: str | None = None) -> int:
+    """End the session with this handle, or all of a user, those that are still the former engine's included; how many
+    were ended here."""
+    owner = owner_of(user)
+    if handle is None and fallback.is_configured():
+        refuse(get_store(), owner)
+    return get_store().revoke(owner, handle=handle)
 
 
 def owner_of(user: Any) -> str:

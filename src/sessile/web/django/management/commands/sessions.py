@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from sessile.store import SessionInfo
 from sessile.web.django.tables import get_store
-from sessile.web.django.users import find_user, owner_of, users_of
+from sessile.web.django.users import find_user, log_out, logged_in, owner_of, users_of
 
 _MOMENT = "%Y-%m-%d %H:%M:%SZ"
 
@@ -31,17 +31,16 @@ class Command(BaseCommand):
             raise CommandError("--revoke needs --user NAME")
         if handle is not None and not options["revoke"]:
             raise CommandError("--handle needs --revoke")
-        store = get_store()
         if name is None:
-            self._list([info for info in store.sessions() if info.owner is not None])
+            self._list(list(logged_in()))
             return
         user = find_user(name)
         if user is None:
             raise CommandError(f"there is no user {name!r}")
         if options["revoke"]:
-            self.stdout.write(f"{store.revoke(owner_of(user), handle=handle)} sessions ended")
+            self.stdout.write(f"{log_out(user, handle)} sessions ended")
             return
-        self._list(store.sessions(owner_of(user)))
+        self._list(get_store().sessions(owner_of(user)))
 
     def _list(self, found: list[SessionInfo]) -> None:
         users = users_of({info.owner for info in found if info.owner is not None})
