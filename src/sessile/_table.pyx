@@ -7,6 +7,7 @@ What is here, in this order:
 
     error_of        the one place where a status becomes an exception
     new_id, id_of   24 random bytes, or 24 given ones, as an id
+    find_id         the one id in a list of pairs that anybody can have written to
     Sink            memory for the reports of ended sessions, and its reader
     Record          the hot half of a Session: a private copy of one record, and the reading of its fields
     Table           the hot half of a Store: the open table and what concerns more than one session
@@ -41,7 +42,7 @@ from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.unicode cimport PyUnicode_CheckExact, PyUnicode_DecodeASCII, PyUnicode_DecodeUTF8
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset, strlen
+from libc.string cimport memchr, memcmp, memcpy, memset, strlen
 
 from sessile._contract cimport *
 from sessile.errors import AttachError, Busy, Conflict, SessileError, SessionGone, StoreClosed, StoreFull
@@ -52,6 +53,8 @@ cdef extern from "Python.h":
     bint PyUnicode_IS_ASCII(object text)
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
     void *PyUnicode_DATA(object text)
+    int PyUnicode_KIND(object text)
+    bint PyBytes_Check(object value)
     bint PyBytes_CheckExact(object value)
 
 cdef extern from *:
@@ -87,6 +90,8 @@ cdef extern from *:
 cdef enum:
     LOCAL_SIZE = 4096               # a record up to this size is copied to the stack first
     LIST_SIZE = 16384               # first size of a list's buffer
+    PAIRS_SIZE = 16384              # octets of a list of pairs that are looked into
+    PAIRS_MOST = 200                # pairs of one
     SINKS_KEPT = 4
     ID_BYTES = 24
 
@@ -123,6 +128,8 @@ IMAGE_RECORD_MAX = <int>SESSILE_IMAGE_RECORD_MAX    # bytes of a record in an im
 NOTE_SIZE = <int>sizeof(sessile_note)
 REKEY_SIZE = <int>sizeof(sessile_rekey)
 CAPACITY_MAX = SESSILE_CAPACITY_MAX
+PAIRS_LENGTH_MAX = <int>PAIRS_SIZE  # octets that find_id looks into
+PAIRS_MAX = <int>PAIRS_MOST
 TIMEOUT_MAX_MS = SESSILE_TIMEOUT_MAX_MS
 
 REASONS = {
@@ -301,6 +308,77 @@ cdef inline const char *id_text(object id, size_t *length) noexcept:
     return b""
 
 
+cdef inline bint is_blank(char octet) noexcept:
+    return octet == 32 or octet == 9
+
+
+cdef inline bint is_id(const char *text) noexcept:
+    """Whether 32 characters are of the alphabet of ids."""
+    cdef int place
+    cdef char octet
+    for place in range(32):
+        octet = text[place]
+        if not (97 <= (octet | 32) <= 122 or 48 <= octet <= 57 or octet == 45 or octet == 95):
+            return False
+    return True
+
+
+def find_id(pairs, str name not None, tuple answers not None, /):
+    """The one id that is the value of `name` in a list of pairs `name=value`, separated by `;`. The rules are those of
+    sessile.web.cookies; each octet is looked at a fixed number of times, whatever they are.
+
+    Args:
+        pairs: bytes, or str of Latin-1 characters; other characters count as one octet that belongs to no id.
+        name: with its `=`; ASCII, without blanks and `;`.
+        answers: what to give where there is none, one that is no id, more than one, more octets or pairs than the limits.
+    """
+    cdef Py_ssize_t length, name_length
+    cdef const char *at
+    cdef const char *end
+    cdef const char *stop
+    cdef const char *value = NULL
+    cdef const char *value_end = NULL
+    cdef const char *wanted = PyUnicode_AsUTF8AndSize(name, &name_length)
+    cdef int count = 0
+    cdef bint several = False
+    if PyUnicode_Check(pairs) and PyUnicode_KIND(pairs) != 1:
+        pairs = pairs.encode("latin-1", "replace")
+    if PyUnicode_Check(pairs):
+        at, length = <const char *>PyUnicode_DATA(pairs), PyUnicode_GET_LENGTH(pairs)
+    elif PyBytes_Check(pairs):
+        at, length = PyBytes_AS_STRING(pairs), PyBytes_GET_SIZE(pairs)
+    else:
+        raise TypeError(f"pairs must be str or bytes, not {type(pairs).__name__}")
+    if length > PAIRS_SIZE:
+        return answers[3]
+    end = at + length
+    while True:
+        stop = <const char *>memchr(at, 59, end - at)
+        if stop == NULL:
+            stop = end
+        count += 1
+        if count > PAIRS_MOST:
+            return answers[3]
+        while at < stop and is_blank(at[0]):
+            at += 1
+        if stop - at >= name_length and memcmp(at, wanted, name_length) == 0:
+            if value != NULL:
+                several = True
+            value, value_end = at + name_length, stop
+        if stop == end:
+            break
+        at = stop + 1
+    if value == NULL:
+        return answers[0]
+    if several:
+        return answers[2]
+    while value_end > value and is_blank((value_end - 1)[0]):
+        value_end -= 1
+    if value_end - value != 32 or not is_id(value):
+        return answers[1]
+    return PyUnicode_DecodeASCII(value, 32, NULL)
+
+
 cdef object text_of(const uint8_t *data, Py_ssize_t length):
     """Text from the table. It was UTF-8 when it was stored; damage must show, not raise."""
     return PyUnicode_DecodeUTF8(<const char *>data, length, "backslashreplace")
@@ -461,8 +539,8 @@ cdef class Record:
     cdef bint hidden_
     cdef bint loaded_
     cdef bint touches_
-    cdef bint untouched_            # `_touched` is to be called before the first use, whatever that is
-    cdef object context_            # of the request, for `_touched`; None for a session of no request
+    cdef bint untouched_            # `context_` is to make it ready before the first use, whatever that is
+    cdef object context_            # of the request; None for a session of no request
     cdef object __weakref__
 
     def __cinit__(self):
@@ -479,7 +557,7 @@ cdef class Record:
     cdef int first_use(self) except -1:
         self.untouched_ = False
         try:
-            self._touched()
+            self.context_._look_up(self)
         except BaseException:
             self.untouched_ = True
             raise
@@ -494,10 +572,6 @@ cdef class Record:
     def _context(self):
         """What `Table._of_request` was given. Asking is no use."""
         return self.context_
-
-    def _touched(self):
-        """Called once, before the first use. If it raises, it is called again at the next one."""
-        raise NotImplementedError
 
     # ---- fields ----
 
@@ -635,6 +709,8 @@ cdef class Record:
         self.use()
         if self.state_ != STATE_STORED:
             return None
+        if self.values_ is None and not self.hidden_:
+            return False
         changes = self._changes()
         if changes is None:
             return False
@@ -1440,7 +1516,8 @@ cdef class Table:
         return 0
 
     def _of_request(self, record_type, context, /):
-        """A session of a request: `record_type._touched` makes it ready when it is used for the first time."""
+        """A session of a request. Before it is first used `context._look_up(session)` is called, which makes it ready; if
+        that raises, it is called again at the next use."""
         cdef Record record = new_record(record_type)
         record.table = self
         record.context_ = context

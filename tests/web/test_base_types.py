@@ -80,16 +80,20 @@ class Lenient(Session):
 
     __slots__ = ()
 
-    def _touched(self) -> None:
-        pass
-
     def _convert(self, value: object) -> Any:
         return as_base_types(value)
 
 
+class Request:
+    """One that comes without an id."""
+
+    def _look_up(self, session: Session) -> None:
+        pass
+
+
 def test_a_session_type_that_converts(store: sessile.Store) -> None:
     """In every way in which a value is stored; the core's own sessions stay strict."""
-    session = store._of_request(Lenient, None)
+    session = store._of_request(Lenient, Request())
     session["a"] = OrderedDict(n=Number.ONE)
     assert session.save()
     assert not session.save()

@@ -49,6 +49,7 @@ _OCTETS: Final = Spelling(b"vary", b"cache-control", b"private", b"no-store", b"
 _STARTS: Final = frozenset(("http.response.start", "websocket.accept", "websocket.http.response.start"))
 _TRY_AGAIN_LATER: Final = 1013  # close code, IANA's registry of RFC 6455, 11.7
 _POLICY_VIOLATION: Final = 1008
+_UNTOUCHED: Final[Any] = None  # in the place of an exchange's session
 
 
 class SessionMiddleware:
@@ -93,19 +94,21 @@ class SessionMiddleware:
             owner_field=owner_field,
             fallback=fallback,
         )
-        self._exchange = _Exchange.of(self._manager)
-        self._exchange.varies_with = self._manager.carrier.names.request.encode("latin-1")
+        self._manager.varies_with = self._manager.carrier.names.request.encode("latin-1")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        manager = self._manager
+        manager, app = self._manager, self._app
         kind = scope["type"]
-        if kind not in ("http", "websocket") or (_KEY in scope and manager.serves(scope[_KEY])):
-            await self._app(scope, receive, send)
+        if (kind != "http" and kind != "websocket") or (_KEY in scope and manager.serves(scope[_KEY])):
+            await app(scope, receive, send)
             return
-        exchange = self._exchange()
+        exchange = _Exchange()
+        exchange.manager, exchange.carrier = manager, manager.carrier
         exchange.source = headers = scope["headers"]
+        exchange.session, exchange.answer = _UNTOUCHED, None
+        exchange.is_sent = False
         exchange.server_send = send
-        session_type = RequestSession
+        session_type, make = RequestSession, manager.new_session
         scheme = scope.get("scheme") or ("http" if kind == "http" else "ws")
         method = scope["method"] if kind == "http" else ""
         if method != "GET":
@@ -119,15 +122,14 @@ class SessionMiddleware:
             session_type = manager.examine_transport(exchange, scheme, _field(headers, b"host"))
         if manager.passive is not None:
             exchange.is_passive = manager.passive(scope)
-        exchange.session = scope["session"] = scope[_KEY] = manager.new_session(session_type, exchange)
+        scope["session"] = scope[_KEY] = make(session_type, exchange)
         try:
-            await self._app(scope, receive, exchange.send)
+            await app(scope, receive, exchange.send)
         except BaseException as error:
             await exchange.abort(error)
             raise
-        if exchange.session._untouched:
+        if exchange.session is None:
             exchange.is_sent = True
-            del exchange.session
         else:
             exchange.finish()
 
@@ -140,10 +142,9 @@ class SessionMiddleware:
 class _Exchange(Exchange):
     """The `send` that the application gets."""
 
-    varies_with: bytes  # the name of the request's field with the id
     server_send: Send
     prefix: str | None = "http.response"  # of the messages of an answer; None: to a handshake there can be none
-    answer: Answer | None = None  # sent in place of the application's response
+    answer: Answer | None  # sent in place of the application's response
 
     def _credentials(self) -> bytes | None:
         assert self.carrier is not None
@@ -151,14 +152,15 @@ class _Exchange(Exchange):
 
     def send(self, message: Message) -> Awaitable[None]:
         """The application's `send(message)`."""
+        server_send = self.server_send
         if self.is_sent or self.answer is not None:
-            return self.server_send(message) if self.answer is None else _nothing()
+            return server_send(message) if self.answer is None else _nothing()
         if message["type"] in _STARTS:
-            if not self.session._untouched:
+            if self.session is not None:
                 self.answer = self.settle(message.get("status", 101))
                 return self._start_durably(message) if self.manager.has_journal else self._start(message)
             self.is_sent = True
-        return self.server_send(message)
+        return server_send(message)
 
     def _start(self, message: Message) -> Awaitable[None]:
         """Let the headers go, with what the session adds."""
@@ -191,9 +193,11 @@ class _Exchange(Exchange):
         await _reply(self.server_send, self.prefix, answer, headers, _TRY_AGAIN_LATER, self.is_head)
 
     def _decorated(self, headers: Headers) -> list[tuple[bytes, bytes]]:
-        name = self.manager.carrier.names.scope_response
-        cookies = [(name, value.encode("latin-1")) for value in self.set_cookies()]
-        return self.decorate(headers, _OCTETS, self.varies_with, cookies)
+        cookies: Any = self.set_cookies()
+        if cookies:
+            name = self.manager.carrier.names.scope_response
+            cookies = [(name, value.encode("latin-1")) for value in cookies]
+        return self.decorate(headers, _OCTETS, self.manager.varies_with, cookies)
 
 
 async def _reply(

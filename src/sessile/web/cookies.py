@@ -34,12 +34,14 @@ import re
 from dataclasses import KW_ONLY, dataclass, field
 from typing import ClassVar, Final, Literal, NamedTuple, Protocol
 
+from sessile._table import PAIRS_LENGTH_MAX, PAIRS_MAX, find_id
+
 __all__ = ["Carrier", "Cookie", "Finding", "Header", "Names", "insecure_development"]
 
-HEADER_LIMIT: Final = 16 * 1024
+HEADER_LIMIT: Final = PAIRS_LENGTH_MAX
 """Octets of the joined `Cookie` header that are looked into (COK-08)."""
 
-PAIR_LIMIT: Final = 200
+PAIR_LIMIT: Final = PAIRS_MAX
 """Pairs of the joined `Cookie` header that are looked into (COK-08)."""
 
 MAX_AGE_LIMIT: Final = 400 * 24 * 3600
@@ -51,7 +53,6 @@ _ATTRIBUTE_LIMIT: Final = 1024  # octets, the same place: above it a browser ign
 _DOMAIN_LIMIT: Final = 253  # octets of a host name, RFC 1035
 
 _is_id: Final = re.compile(r"[A-Za-z0-9_-]{32}").fullmatch
-_begins_with_id: Final = re.compile(r"[A-Za-z0-9_-]{32}[ \t]*(?:;|\Z)").match  # a whole value, to its end
 _is_token: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+").fullmatch  # RFC 9110, 5.6.2
 _are_cookie_octets: Final = re.compile(r"[!#-+\--:<-\[\]-~]+").fullmatch  # RFC 6265, 4.1.1
 _LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -82,6 +83,7 @@ _ABSENT: Final = Finding.ABSENT
 _MALFORMED: Final = Finding.MALFORMED
 _DUPLICATE: Final = Finding.DUPLICATE
 _OVER_LIMITS: Final = Finding.OVER_LIMITS
+_FINDINGS: Final = (_ABSENT, _MALFORMED, _DUPLICATE, _OVER_LIMITS)
 
 
 class Names(NamedTuple):
@@ -184,8 +186,8 @@ class Cookie:
     def find(self, header: str | bytes | None) -> str | Finding:
         """Give the one id in a `Cookie` header, or the reason why there is none.
 
-        By the rules at the top of this file (COK-07, COK-08), in time linear in the header's length, some
-        0.4 µs for an ordinary one. The id is checked for its form only (32 base64url characters, SID-03).
+        By the rules at the top of this file (COK-07, COK-08), in time linear in the header's length. The id is
+        checked for its form only (32 base64url characters, SID-03).
 
         Arguments:
             header: the value of the field, as the server gives it: `bytes`, or `str` of Latin-1 characters
@@ -193,19 +195,7 @@ class Cookie:
 
         Raises nothing, whatever the octets (SID-07).
         """
-        if not header:
-            return _ABSENT
-        if isinstance(header, bytes):
-            header = header.decode("latin-1")
-        if len(header) >= PAIR_LIMIT and _is_over_limits(header):
-            return _OVER_LIMITS
-        parts = header.split(self._needle)
-        if len(parts) != 2:
-            return _ABSENT if len(parts) == 1 else _find_among(parts)
-        before, after = parts
-        if before and before[-2:] != "; " and not _opens_pair(before, is_first=True):
-            return _ABSENT
-        return after[:_ID_LENGTH] if _begins_with_id(after) else _MALFORMED
+        return find_id(header, self._needle, _FINDINGS) if header else _ABSENT
 
     def issue(self, id: str, max_age: float | None = None) -> str:
         """Give the value of the `Set-Cookie` header that hands this id to the browser.
@@ -369,32 +359,6 @@ def _prepare(cookie: Cookie) -> None:
     object.__setattr__(cookie, "_needle", needle)
     object.__setattr__(cookie, "_attributes", text)
     object.__setattr__(cookie, "_cleared", f"{needle}{text}; Max-Age=0; Expires={_PAST}")
-
-
-def _is_over_limits(header: str) -> bool:
-    return len(header) > HEADER_LIMIT or header.count(";") >= PAIR_LIMIT
-
-
-def _opens_pair(before: str, *, is_first: bool) -> bool:
-    """Whether a pair begins after this stretch of a header; `is_first`: it is the header's beginning."""
-    trimmed = before.rstrip(_BLANKS)
-    return trimmed.endswith(";") or (is_first and not trimmed)
-
-
-def _find_among(parts: list[str]) -> str | Finding:
-    """Give the id where the needle occurs more than once, or the reason why there is none.
-
-    `parts` are the stretches between its occurrences. As the needle holds neither a blank nor `;`, no pair
-    begins inside one; as the stretches do not overlap, looking at each of them takes linear time.
-    """
-    opening = [at for at in range(1, len(parts)) if _opens_pair(parts[at - 1], is_first=at == 1)]
-    if not opening:
-        return _ABSENT
-    if len(opening) > 1:
-        return _DUPLICATE
-    value = parts[opening[0]]
-    goes_on = opening[0] + 1 < len(parts) and ";" not in value  # the next occurrence is part of the value
-    return value[:_ID_LENGTH] if _begins_with_id(value) and not goes_on else _MALFORMED
 
 
 def _whole_seconds(max_age: float) -> int:

@@ -29,7 +29,7 @@ import ipaddress
 import logging
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, AnyStr, Final, Generic, Literal, NoReturn
@@ -113,6 +113,9 @@ class Manager:
 
     insecure_session_type: type[RequestSession]
     """The same where no id may travel."""
+
+    varies_with: Any
+    """The name of the request's field with the id, as the adapter's protocol has it."""
 
     def __init__(
         self,
@@ -224,12 +227,6 @@ class Manager:
         self.tell("csrf_refused")
         return True
 
-    def is_due(self, session: RequestSession) -> bool:
-        """Whether a stored session should be given a new id now (LIF-08)."""
-        if self._renew_ms is None or not session._flags & _table.OWNED:
-            return False
-        return self.store._now() - session._issued_ms >= self._renew_ms
-
     def tell(self, kind: EventKind, session: Session | None = None) -> None:
         """Raise an event of the web layer."""
         store = self.store
@@ -254,9 +251,6 @@ class RequestSession(Session):
 
         @property
         def _context(self) -> Exchange: ...
-
-    def _touched(self) -> None:
-        self._context._look_up(self)
 
     def save(self, *, strict: bool = False) -> bool:
         """As `Session.save`.
@@ -403,16 +397,16 @@ class Exchange:
     """One request and its response, as far as they concern the session. Adapters extend it.
 
     It has no `__init__`: calling one would cost as much as all else that is done for a request which does not
-    touch its session. The adapter sets the first three attributes (the first two once for all its requests,
-    with `of`), then `session` by `Manager.new_session`, and the others where they differ from what they are
-    here. Session and exchange refer to each other until `finish`; for an untouched session the adapter may
-    `del exchange.session` in its place.
+    touch its session. The adapter sets `manager`, `carrier` and `source` (the first two once for all its
+    requests, with `of`, where it is content with that), gives the exchange to `Manager.new_session`, and sets
+    the others where they differ from what they are here; what is read in every request is faster to read
+    where it was set. Once touched, session and exchange refer to each other, until `finish`.
 
     Attributes:
         manager: of the middleware.
         carrier: the manager's, unless `Manager.examine_transport` gave another; None: no id may travel.
         source: where `_credentials` finds the request's field with the id.
-        session: for the application.
+        session: what the application got, once it was touched; before, it is what the adapter set it to.
         transport: scheme and host, for the error of a write where `carrier` is None.
         is_passive: see `passive` of `Manager`.
         is_head: whether the response can have no body.
@@ -423,7 +417,7 @@ class Exchange:
     manager: Manager
     carrier: Carrier | None
     source: Any
-    session: RequestSession
+    session: RequestSession | Any
     transport = ("", "")
     is_passive = False
     is_head = False
@@ -452,6 +446,7 @@ class Exchange:
         """Load what the client's id names, if it names anything. An id that is not known is never adopted
         (SID-06), and neither is one that came twice (COK-07)."""
         if self.carrier is None:
+            self.session = session
             return
         found = self.carrier.find(self._credentials())
         store = self.manager.store
@@ -466,6 +461,7 @@ class Exchange:
             self.manager.tell("duplicate_cookie")
         else:
             store.load("")  # only counts: one more malformed id
+        self.session = session
 
     def _look_back(self, fallback: Fallback, session: RequestSession) -> None:
         """Carry the session of an older system over, if the client has one. What cannot be stored for lack of
@@ -522,13 +518,14 @@ class Exchange:
             AttachError, StoreClosed: there is no table to save it in.
         """
         session, manager = self.session, self.manager
-        if status >= 500:
+        if status >= 500 or self.is_failed:
             self.is_failed = True
-        if self.is_failed or session._state == _table.ENDED:
             return None
         try:
             # Nearly always nothing was written, or nobody else wrote; `save` would find out the same way.
             if manager.owner_field is not None or session._save_at_once() is None:
+                if session._state == _table.ENDED:
+                    return None
                 session.save()
         except SessionGone:
             self._drop_late_save(session)
@@ -539,14 +536,14 @@ class Exchange:
             _logger.error("a session cannot be saved, the answer is 500: %s", error, exc_info=True)
             return self._fail(FAILED)
         else:
-            if manager.is_due(session):
-                self._renew(session)
+            if manager._renew_ms is not None and session._flags & _table.OWNED:
+                self._renew_if_due(session, manager._renew_ms)
         return None
 
     def set_cookie(self) -> str | None:
         """The value of the field that gives the client a new id, or takes it away; None: neither (COK-11)."""
         session, carrier = self.session, self.carrier
-        if carrier is None or session._untouched:
+        if carrier is None or session is None or session._untouched:
             return None
         state = session._state
         current = session.id if state == _table.STORED else None
@@ -560,14 +557,14 @@ class Exchange:
         # cookie would be deleted here.
         return carrier.clear() if state == _table.UNSTORED or self._is_destroyed else None
 
-    def set_cookies(self) -> list[str]:
+    def set_cookies(self) -> Sequence[str]:
         """The values of the fields that `set_cookie` asks for, and of the one that deletes an older system's
         cookie."""
         value = self.set_cookie()
-        values = [] if value is None else [value]
-        if self._is_carried and self.manager.fallback is not None:
-            values.append(self.manager.fallback.cleared)
-        return values
+        fallback = self.manager.fallback
+        if fallback is not None and self._is_carried:
+            return [fallback.cleared] if value is None else [value, fallback.cleared]
+        return () if value is None else [value]
 
     def _is_persistent(self) -> bool:
         """Whether the cookie outlives the browser."""
@@ -578,7 +575,7 @@ class Exchange:
         headers: Iterable[tuple[AnyStr, AnyStr]],
         spelling: Spelling[AnyStr],
         field: AnyStr,
-        set_cookies: list[tuple[AnyStr, AnyStr]],
+        set_cookies: Sequence[tuple[AnyStr, AnyStr]],
     ) -> list[tuple[AnyStr, AnyStr]]:
         """The response's headers with what a touched session adds, so that no cache mixes up its visitors.
 
@@ -591,13 +588,34 @@ class Exchange:
             field: the name of the request's field, as `Vary` wants it.
             set_cookies: names and values of the fields to be added.
         """
+        result = list(headers)
+        varies = said = False
+        for name, _ in result:
+            if len(name) == 4 or len(name) == 13:  # as Vary and Cache-Control
+                result, varies, said = self._checked(result, spelling, field, set_cookies)
+                break
+        if not varies:
+            result.append((spelling.vary, field))
+        if set_cookies:
+            result += set_cookies
+            if not said:
+                result.append((spelling.cache_control, spelling.no_store))
+        elif self._is_owned and not said:
+            result.append((spelling.cache_control, spelling.private))
+        return result
+
+    @staticmethod
+    def _checked(
+        headers: list[tuple[AnyStr, AnyStr]],
+        spelling: Spelling[AnyStr],
+        field: AnyStr,
+        set_cookies: Sequence[tuple[AnyStr, AnyStr]],
+    ) -> tuple[list[tuple[AnyStr, AnyStr]], bool, bool]:
+        """The application's headers without what our own would contradict; whether it said Vary, and
+        Cache-Control."""
         result: list[tuple[AnyStr, AnyStr]] = []
         varies = said = False
         for name, value in headers:
-            length = len(name)
-            if length != 4 and length != 13:  # neither Vary nor Cache-Control
-                result.append((name, value))
-                continue
             lowered = name.lower()
             if lowered == spelling.vary:
                 if not varies and not _names(value, (spelling.any, field.lower()), spelling.comma):
@@ -608,14 +626,7 @@ class Exchange:
                     continue
                 said = True
             result.append((name, value))
-        if not varies:
-            result.append((spelling.vary, field))
-        result += set_cookies
-        if not said and set_cookies:
-            result.append((spelling.cache_control, spelling.no_store))
-        elif not said and self._is_owned:
-            result.append((spelling.cache_control, spelling.private))
-        return result
+        return result, varies, said
 
     def finish(self) -> None:
         """At the very end of the request: save what was changed since the headers went out. Never raises."""
@@ -623,7 +634,7 @@ class Exchange:
             return
         session = self.session
         self.close()
-        if self.is_failed or session._untouched or session._state == _table.ENDED:
+        if self.is_failed or session is None or session._untouched or session._state == _table.ENDED:
             return
         try:
             if self.manager.owner_field is not None or session._save_at_once() is None:
@@ -642,8 +653,10 @@ class Exchange:
 
     # ---- parts of these ----
 
-    def _renew(self, session: RequestSession) -> None:
-        if self.is_passive or not self._may_renew:
+    def _renew_if_due(self, session: RequestSession, every_ms: int) -> None:
+        """Give a session with an owner a new id when it has had its own for so long (LIF-08)."""
+        is_due = self.manager.store._now() - session._issued_ms >= every_ms
+        if not is_due or self.is_passive or not self._may_renew:
             return
         try:
             session._renew()

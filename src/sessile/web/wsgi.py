@@ -91,22 +91,24 @@ class SessionMiddleware:
             owner_field=owner_field,
             fallback=fallback,
         )
-        self._exchange = _Exchange.of(self._manager)
-        self._exchange.varies_with = self._manager.carrier.names.request
+        self._manager.varies_with = self._manager.carrier.names.request
         self._field = self._manager.carrier.names.environ
         self._further_key = environ_key
         self._has_more = passive is not None or environ_key is not None
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        manager = self._manager
+        manager, app = self._manager, self._app
         if _KEY in environ and manager.serves(environ[_KEY]):
-            return self._app(environ, start_response)
+            return app(environ, start_response)
         if not manager.is_shared:
             manager.require_shared(environ["wsgi.multiprocess"])
-        exchange = self._exchange()
+        exchange = _Exchange()
+        exchange.manager, exchange.carrier = manager, manager.carrier
         exchange.source = environ.get(self._field)
+        exchange.session = exchange.status = None
+        exchange.is_held = False
         exchange.start_response = start_response
-        session_type = RequestSession
+        session_type, make = RequestSession, manager.new_session
         method, scheme = environ["REQUEST_METHOD"], environ["wsgi.url_scheme"]
         if method != "GET":
             if method not in SAFE_METHODS and self._refuses(environ, method, scheme):
@@ -115,14 +117,14 @@ class SessionMiddleware:
             exchange.is_head = method == "HEAD"
         if scheme != "https" and not manager.is_tls_in_front:
             session_type = manager.examine_transport(exchange, scheme, environ.get("HTTP_HOST"))
-        exchange.session = environ[_KEY] = session = manager.new_session(session_type, exchange)
+        environ[_KEY] = session = make(session_type, exchange)
         if self._has_more:
             if manager.passive is not None:
                 exchange.is_passive = manager.passive(environ)
             if self._further_key is not None:
                 environ[self._further_key] = session
         try:
-            body = self._app(environ, exchange.start)
+            body = app(environ, exchange.start)
         except BaseException:
             answer = exchange.abort()
             if answer is None:
@@ -131,10 +133,9 @@ class SessionMiddleware:
         kind = type(body)
         if kind is list or kind is tuple or kind is environ.get("wsgi.file_wrapper"):
             # No code of the application runs any more; and a server knows these by their type.
-            if session._untouched and exchange.held:
+            if exchange.is_held and exchange.session is None:
                 exchange.is_sent = True
-                del exchange.session
-                start_response(*exchange.held)
+                start_response(exchange.status, exchange.headers)
                 return body
             return exchange.complete(body)
         return _Body(exchange, body)
@@ -147,9 +148,11 @@ class SessionMiddleware:
 class _Exchange(Exchange):
     """The `start_response` and `write` that the application gets, and what they hold back."""
 
-    varies_with: str  # the name of the request's field with the id
     start_response: StartResponse
-    held: Any = None  # the arguments that the application gave to `start`, a tuple; None: it did not yet
+    status: Any  # what `start` was called with; None until then
+    headers: list[tuple[str, str]]
+    exc_info: Any = None
+    is_held: bool  # it was called, without exc_info, and the headers have not gone
     _write: Callable[[bytes], object]  # the server's, once the headers have gone
     _answer: Answer | None = None  # sent in place of the application's response
 
@@ -157,14 +160,22 @@ class _Exchange(Exchange):
         header: str | None = self.source
         return header
 
-    def start(self, *held: Any) -> Callable[[bytes], object]:
-        """The application's `start_response(status, headers, exc_info=None)`."""
-        if self.held is not None:
+    def start(
+        self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
+    ) -> Callable[[bytes], object]:
+        """The application's `start_response`."""
+        if self.status is not None:
             if self.is_sent:
-                self.start_response(*held)  # raises the exception that came too late
-            elif len(held) < 3 or held[2] is None:
+                self.start_response(status, headers, exc_info)  # raises the exception that came too late
+            elif exc_info is None:
                 raise AssertionError("start_response was called twice, the second time without exc_info")
-        self.held = held
+        if exc_info is None:
+            self.is_held = True
+        else:
+            self.is_held = False
+            self.exc_info = exc_info
+        self.status = status
+        self.headers = headers
         return self
 
     def __call__(self, data: bytes) -> None:
@@ -175,18 +186,23 @@ class _Exchange(Exchange):
 
     def send(self) -> None:
         """Let the headers go, with what the session adds. Where there are none the server will complain."""
-        if self.is_sent or self.held is None:
-            return
-        held = self.held
-        if not self.session._untouched:
-            self._answer = answer = self.settle(int(held[0][:3]))
-            if answer is None:
-                held = (held[0], self._decorated(held[1]), *held[2:])
-            else:
-                held = (answer.status_line, self._decorated(answer.headers()))
-        self.is_sent = True
-        self.held = ()  # an exc_info refers to frames that refer to this
-        self._write = self.start_response(*held)
+        status, exc_info = self.status, None
+        if not self.is_held:
+            if status is None or self.is_sent:
+                return
+            exc_info = self.exc_info
+        headers = self.headers
+        if self.session is not None:
+            self._answer = answer = self.settle(500 if status >= "5" else 200)
+            if answer is not None:
+                status, headers, exc_info = answer.status_line, answer.headers(), None
+            headers = self._decorated(headers)
+        self.is_sent, self.is_held = True, False
+        if exc_info is None:
+            self._write = self.start_response(status, headers)
+        else:
+            self.exc_info = None  # it refers to frames that refer to this
+            self._write = self.start_response(status, headers, exc_info)
 
     def replacement(self) -> list[bytes] | None:
         """The body in the place of the application's; None: the application's own."""
@@ -197,12 +213,13 @@ class _Exchange(Exchange):
         try:
             if self.is_sent:
                 self.finish()
-            else:
-                self.send()
-                self.close()  # nothing was changed since
-        finally:
+                return self.replacement() or body
+            self.send()
+            self.close()  # nothing was changed since
+        except BaseException:
             self.finish()
-        return self.replacement() or body
+            raise
+        return body if self._answer is None else self.replacement() or body
 
     def abort(self) -> list[bytes] | None:
         """An exception ends the request; what `login` and the like did stays done: their cookie goes out.
@@ -227,8 +244,11 @@ class _Exchange(Exchange):
         return body
 
     def _decorated(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
-        name = self.manager.carrier.names.response
-        return self.decorate(headers, _TEXT, self.varies_with, [(name, value) for value in self.set_cookies()])
+        cookies: Any = self.set_cookies()
+        if cookies:
+            name = self.manager.carrier.names.response
+            cookies = [(name, value) for value in cookies]
+        return self.decorate(headers, _TEXT, self.manager.varies_with, cookies)
 
 
 class _Body:
