@@ -61,6 +61,7 @@ class Ends:
         self._store = weakref.ref(store)
         self._local = threading.local()
         self._told: dict[int, bytes] = {}  # by handle, the latest new id that this process journaled for others
+        self._flushing: tuple[Batch, asyncio.Future[None]] | None = None  # what `aflush` waits for
         self.journal: Journal | None = None
 
     def _require_store(self) -> Store:
@@ -176,13 +177,23 @@ class Ends:
             self._wait(batch)
 
     async def aflush(self) -> None:
-        """The same, in another thread.
+        """The same, in another thread; all tasks that wait for one batch share one.
 
         Raises:
             SnapshotError: as `settle`.
         """
-        if self.journal is not None and self.journal.pending() is not None:
-            await asyncio.get_running_loop().run_in_executor(None, self.flush)
+        batch = None if self.journal is None else self.journal.pending()
+        self._local.batch = None
+        if batch is None:
+            return
+        loop, flushing = asyncio.get_running_loop(), self._flushing
+        if flushing is None or flushing[0] is not batch or flushing[1].get_loop() is not loop:
+            flushing = self._flushing = batch, loop.run_in_executor(None, self._wait, batch)
+        try:
+            await asyncio.shield(flushing[1])  # one task that is cancelled takes nothing from the others
+        finally:
+            if self._flushing is flushing and flushing[1].done():
+                self._flushing = None
 
     def _wait(self, batch: Batch) -> None:
         assert self.journal is not None

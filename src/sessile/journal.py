@@ -166,15 +166,26 @@ class EndsKey:
 
 
 class Batch:
-    """Frames that one sync makes durable."""
+    """Frames that one sync makes durable.
 
-    __slots__ = ("done", "error", "frames", "size")
+    Attributes:
+        frames, size: what is in it, and how many bytes.
+        gate: whoever is let through writes the batch, or finds it done and lets the next one through. So a thread
+            that waits is woken once, and no thread has to wake all others.
+        done: it was written, or that failed.
+        error: why it failed; its frames are in a later batch, too.
+        instead: the batch that has its frames, because who wrote this one was interrupted.
+    """
+
+    __slots__ = ("done", "error", "frames", "gate", "instead", "size")
 
     def __init__(self) -> None:
         self.frames: list[bytes] = []
         self.size = 0
+        self.gate = threading.Lock()
         self.done = False
         self.error: Exception | None = None
+        self.instead: Batch | None = None
 
 
 class _Segment:
@@ -270,20 +281,21 @@ class Journal:
         self._generation = generation
         self._encrypt = encrypt
         self._segment: _Segment | None = None
-        self._condition = threading.Condition()
-        self._open = Batch()
+        self._mutex = threading.RLock()  # for which batch is open, and what is in it
+        self._open = Batch()  # its gate is free unless the batch before it is being written
         self._writing: Batch | None = None
 
     def append(self, frame: bytes) -> Batch:
         """Add a frame to the next batch, without waiting; it must tell of what is so in memory already."""
-        with self._condition:
-            self._open.frames.append(frame)
-            self._open.size += len(frame)
-            return self._open
+        with self._mutex:
+            batch = self._open
+            batch.frames.append(frame)
+            batch.size += len(frame)
+            return batch
 
     def pending(self) -> Batch | None:
         """The batch whose end is the end of all that was appended so far; None: all of it is durable."""
-        with self._condition:
+        with self._mutex:
             return self._open if self._open.frames else self._writing
 
     def wait(self, batch: Batch) -> None:
@@ -292,14 +304,13 @@ class Journal:
         Raises:
             SnapshotError: the disk refused it. It is tried again with the next one.
         """
-        with self._condition:
-            while not batch.done and self._writing is not None:
-                self._condition.wait()
-            mine = not batch.done
-            if mine:
-                self._writing, self._open = batch, Batch()
-        if mine:
-            self._write(batch)
+        while True:
+            with batch.gate:
+                if not batch.done:
+                    self._write(batch)
+            if batch.instead is None:
+                break
+            batch = batch.instead
         if batch.error is not None:
             raise SnapshotError(
                 f"{self._directory.path}: the end of a session could not be written ({batch.error}): it "
@@ -309,20 +320,34 @@ class Journal:
             ) from batch.error
 
     def _write(self, batch: Batch) -> None:
-        """Write a batch, which this thread took, and tell the others."""
+        """Write the open batch, whose gate this thread has, and open that of the next."""
+        following = Batch()
+        following.gate.acquire()
         try:
+            with self._mutex:
+                self._open, self._writing = following, batch
             self._make_durable(b"".join(batch.frames), len(batch.frames))
-        except Exception as error:
-            batch.error = error
-            self._drop_segment()
+        except BaseException as error:
+            self._put_off(batch, following, error)
+            if not isinstance(error, Exception):
+                raise
         finally:
-            with self._condition:
-                if batch.error is not None and batch.size + self._open.size <= _UNSENT_MOST:
-                    self._open.frames[:0] = batch.frames
-                    self._open.size += batch.size
-                batch.done = True
-                self._writing = None
-                self._condition.notify_all()
+            self._writing = None
+            batch.done = self._open is following  # else it is still open: interrupted before it was taken
+            following.gate.release()
+
+    def _put_off(self, batch: Batch, following: Batch, error: BaseException) -> None:
+        """A batch was not written, or that is not known: the following one has its frames, too."""
+        interrupted = not isinstance(error, Exception)
+        with self._mutex:
+            if self._open is following and (interrupted or batch.size + following.size <= _UNSENT_MOST):
+                following.frames[:0] = batch.frames
+                following.size += batch.size
+            if isinstance(error, Exception):
+                batch.error = error
+            elif self._open is following:
+                batch.instead = following
+        self._drop_segment()
 
     def _make_durable(self, frames: bytes, count: int) -> None:
         from sessile.disk import system
@@ -348,7 +373,7 @@ class Journal:
 
     def after_fork(self) -> None:
         """In the child: the parent's frames and segment are the parent's."""
-        self._condition = threading.Condition()
+        self._mutex = threading.RLock()
         self._open = Batch()
         self._writing = None
         self._drop_segment()

@@ -1,17 +1,23 @@
 """kill -9: of the writer at every call to the file system, and of everything under load (PER-02, PER-09)."""
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from crashing import SECRET, Stores
 from disks import Recorder
+
+import sessile
+from sessile import journal
 
 
 class Killer(Recorder):
@@ -231,36 +237,151 @@ def test_per_09_who_ends_while_the_image_is_written_stays_ended(stores: Stores, 
     assert store.stats().sessions == 60 - sum(number % 3 == 2 for number in range(1, len(ended) + 1))
 
 
+class Held(Recorder):
+    """Its syncs of batches wait until `gate` is open; `entered` says that one does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.entered = threading.Event(), threading.Event()
+        self.error: BaseException | None = None
+
+    def fdatasync(self, descriptor: int) -> None:
+        self.entered.set()
+        assert self.gate.wait(60)
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
+        super().fdatasync(descriptor)
+
+    def syncs(self) -> int:
+        """Of batches, up to now."""
+        return sum(entry[0] == "sync data" for entry in self.log)
+
+
+def journal_of(store: sessile.Store) -> journal.Journal:
+    assert store._persistence is not None
+    assert store._persistence.journal is not None
+    return store._persistence.journal
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
 def test_threads_share_syncs(stores: Stores, in_place: Callable[[Any], None]) -> None:
-    """Many threads that end sessions at once need fewer syncs than there are sessions, and all are
-    durable."""
-    import threading
-
-    class Slow(Recorder):
-        def fdatasync(self, descriptor: int) -> None:
-            gate.wait(10)
-            super().fdatasync(descriptor)
-
-    gate = threading.Event()
+    """40 threads that end sessions at once need two syncs, and all is durable."""
     store = stores.open()
     sessions = [store.create({"n": number}) for number in range(40)]
     store.snapshot()
-    recorder = Slow()
+    recorder = Held()
     in_place(recorder)
     threads = [threading.Thread(target=session.destroy) for session in sessions]
-    for thread in threads:
+    threads[0].start()
+    assert recorder.entered.wait(60)
+    for thread in threads[1:]:
         thread.start()
-    held = store._persistence
-    assert held is not None
-    assert held.journal is not None
-    end = time.monotonic() + 10
-    while len(held.journal._open.frames) < 39 and time.monotonic() < end:
-        time.sleep(0.001)
-    gate.set()
+    until(lambda: len(journal_of(store)._open.frames) == 39)
+    recorder.gate.set()
     for thread in threads:
         thread.join()
     in_place(os)
-    syncs = [entry for entry in recorder.log if entry[0] == "sync data"]
-    assert len(syncs) == 2
+    assert recorder.syncs() == 2
     store = stores.reopen(store)
     assert store.stats().sessions == 0
+
+
+def test_tasks_share_syncs_and_threads(stores: Stores, in_place: Callable[[Any], None]) -> None:
+    """64 tasks of an event loop need two syncs, and two calls of its executor; one that is cancelled takes nothing from
+    the others."""
+    calls = 0
+
+    class Counting(ThreadPoolExecutor):
+        def submit(self, *arguments: Any, **options: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            return super().submit(*arguments, **options)
+
+    store = stores.open()
+    sessions = [store.create({"n": number}) for number in range(64)]
+    store.snapshot()
+    recorder = Held()
+    in_place(recorder)
+
+    async def end(session: sessile.Session) -> None:
+        session.destroy()
+        await store.aflush()
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_default_executor(Counting(2))
+        tasks = [asyncio.create_task(end(session)) for session in sessions]
+        while any(session.alive() for session in sessions):
+            await asyncio.sleep(0)
+        tasks[0].cancel()
+        tasks[63].cancel()
+        await asyncio.sleep(0)
+        recorder.gate.set()
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(each) for each in ends] == [asyncio.CancelledError, *[type(None)] * 62, asyncio.CancelledError]
+
+    asyncio.run(main())
+    in_place(os)
+    assert recorder.syncs() <= 2
+    assert calls <= 2
+    store = stores.reopen(store)
+    assert store.stats().sessions == 0
+
+
+def test_per_09_an_interrupted_thread_leaves_its_batch_to_the_others(
+    stores: Stores, in_place: Callable[[Any], None]
+) -> None:
+    """PER-09: a signal's exception in the thread that syncs reaches that thread alone; no other is told that its end is
+    durable before it is."""
+    store = stores.open()
+    sessions = [store.create({"n": number}) for number in range(3)]
+    store.snapshot()
+    recorder = Held()
+    in_place(recorder)
+    recorder.error = KeyboardInterrupt()
+    first = threading.Thread(target=sessions[0].destroy)
+    waiting = journal_of(store).append(journal.revoke(1))  # in the same batch as the first
+    interrupted: list[BaseException] = []
+
+    def lead() -> None:
+        try:
+            sessions[1].destroy()
+        except KeyboardInterrupt as error:
+            interrupted.append(error)
+
+    leader = threading.Thread(target=lead)
+    leader.start()
+    assert recorder.entered.wait(60)
+    first.start()
+    recorder.gate.set()
+    leader.join()
+    first.join()
+    assert len(interrupted) == 1
+    journal_of(store).wait(waiting)
+    in_place(os)
+    assert recorder.syncs() == 1  # the interrupted one was none
+    store = stores.reopen(store)
+    assert [store.load(session.id) is None for session in sessions] == [True, True, False]
+
+
+def test_an_interrupted_thread_that_nobody_waits_with_loses_nothing(stores: Stores, in_place: Callable[[Any], None]) -> None:
+    """Its frame goes with the next batch."""
+    store = stores.open()
+    sessions = [store.create({"n": number}) for number in range(3)]
+    store.snapshot()
+    recorder = Held()
+    in_place(recorder)
+    recorder.gate.set()
+    recorder.error = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        sessions[0].destroy()
+    sessions[1].destroy()
+    in_place(os)
+    store = stores.reopen(store)
+    assert [store.load(session.id) is None for session in sessions] == [True, True, False]
