@@ -192,11 +192,13 @@ static bool is_sound(const uint8_t *image, size_t place, size_t length)
     if (payload > RECORD_PAYLOAD_MAX || packed_size(lengths) > length - place || !record_is_live(commit) ||
         !packed_is_sound(packed) || kind < RECORD_SESSION || kind > RECORD_RETIRED)
         return false;
+    if (!record_parts(terms, lengths, packed + SESSILE_IMAGE_HEADER, &parts))
+        return false;
     if (kind == RECORD_RETIRED)
         return payload == sizeof(struct retired);
     bool owned = packed_word(packed, PACKED_TIMES + 4) != 0;
-    return record_parts(terms, lengths, packed + SESSILE_IMAGE_HEADER, &parts) && owned == (parts.owner_length != 0) &&
-           parts.device_length <= SESSILE_DEVICE_MAX && parts.fields_length <= SESSILE_FIELDS_MAX;
+    return owned == (parts.owner_length != 0) && parts.device_length <= SESSILE_DEVICE_MAX &&
+           parts.fields_length <= SESSILE_FIELDS_MAX;
 }
 
 /* ---- storing ---- */
