@@ -15,13 +15,15 @@ SOURCES := $(wildcard src/sessile/*.pyx src/sessile/*.pxd csrc/*.[ch])
 # Where .ci/free-threaded-python looks and puts it; without one the figures that need it say so.
 FREE_THREADED := $(firstword $(shell command -v python3.13t) $(wildcard $(HOME)/.pyenv/versions/3.13*t/bin/python3.13t) \
 	$(wildcard $(or $(FREE_THREADED_PREFIX),/opt/python-free-threaded)/bin/python3.13t))
+SANITIZED = PYTHONPATH=$(CURDIR)/build/sanitized/lib ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)"
 JOBS := $(shell getconf _NPROCESSORS_ONLN)
 
 export SESSILE_WERROR := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help demo test test-fast test-private test-sanitized django-suites flask-suites starlette-suite check-c crash \
-	fuzz lint bench bench-gate bench-smoke wheel sdist-check free-threaded test-free-threaded clean
+	fuzz fuzz-snapshots lint bench bench-gate bench-smoke wheel sdist-check free-threaded test-free-threaded clean
 
 ## help            this list
 help:
@@ -58,9 +60,7 @@ starlette-suite: $(BUILT)
 ## test-sanitized  the suite with the C code under the address and undefined-behaviour sanitizers, but for valgrind's
 ##                 and the models
 test-sanitized: build/sanitized/.built
-	PYTHONPATH=$(CURDIR)/build/sanitized/lib ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
-	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
-	$(RUN) -m pytest --capture=sys -m "not slow and not packaging" --ignore=tests/test_constant_time.py \
+	$(SANITIZED) $(RUN) -m pytest --capture=sys -m "not slow and not packaging" --ignore=tests/test_constant_time.py \
 	    --ignore=tests/models
 
 ## check-c         the C tests: plain, and under the sanitizers; CC=clang for another compiler
@@ -83,6 +83,12 @@ endif
 fuzz: $(BUILT)
 	$(PIP) --group fuzz
 	$(RUN) tests/web/fuzz.py --seconds $(or $(SECONDS),60)
+
+## fuzz-snapshots  images and journals with random changes: first the readers in Python on the sanitized build, then what C
+##                 reads, coverage-guided (needs clang); SECONDS=60 is the size of each
+fuzz-snapshots: build/sanitized/.built
+	$(SANITIZED) $(RUN) tests/persistence/fuzz.py --seconds $(or $(SECONDS),60)
+	$(MAKE) --no-print-directory -f tests/persistence/Makefile fuzz SECONDS=$(or $(SECONDS),60)
 
 ## lint            ruff, mypy --strict, and the stubs against the compiled modules
 lint: $(BUILT)
