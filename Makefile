@@ -11,7 +11,7 @@ PIP := $(RUN) -m pip install -qq
 READY := $(VENV)/.ready
 BUILT := $(VENV)/.built
 MEASURED := $(VENV)/.measured
-SOURCES := $(wildcard src/sessile/*.pyx src/sessile/*.pxd csrc/*.[ch])
+SOURCES := $(wildcard src/sessile/*.pyx src/sessile/*.px[di] csrc/*.[ch])
 # Where .ci/free-threaded-python looks and puts it; without one the figures that need it say so.
 FREE_THREADED := $(firstword $(shell command -v python3.13t) $(wildcard $(HOME)/.pyenv/versions/3.13*t/bin/python3.13t) \
 	$(wildcard $(or $(FREE_THREADED_PREFIX),/opt/python-free-threaded)/bin/python3.13t))
@@ -94,7 +94,7 @@ fuzz-snapshots: build/sanitized/.built
 lint: $(BUILT)
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/mypy
-	$(RUN) -m mypy.stubtest sessile._table sessile._codec
+	$(RUN) -m mypy.stubtest sessile._table
 
 ## bench           all figures, beside their targets and peers, into benchmarks/RESULTS.md: about ten minutes on a quiet
 ##                 machine; QUICK=1 about one, to see that all of it runs; NAME=peers only that part

@@ -39,6 +39,10 @@ BUILD = ROOT / "build" / "symbols"
 """The extension with symbols, as `make bench-gate` builds it; else the same code as any other build."""
 
 PARTS = ("digest", "table", "binding", "codec", "interpreter")
+SOURCES = {
+    "_table.pyx": "binding", "_table.c": "binding", "_contract.pxd": "binding",
+    "_codec.pxi": "codec", "_messagepack.pxd": "codec",
+}  # fmt: skip
 TOLERANCE = 0.03
 LEAST = 20
 """Instructions: what is fewer moves by more than 3 % when a compiler breathes, and is no hot path."""
@@ -147,7 +151,7 @@ def part_of(file: str) -> str:
     path = Path(file)
     if path.parent.name == "csrc":
         return "digest" if path.stem == "digest" else "table"
-    return {"_table": "binding", "_codec": "codec"}.get(path.stem, "interpreter")
+    return SOURCES.get(path.name, "interpreter")
 
 
 # ---- the workload in Python ----

@@ -34,7 +34,7 @@ PARTS = (
     ("probe: index and record", "shard_find|^find$|index_"),
     ("deadlines, facts", "shard_deadlines|table_facts|sessile_load|^give|shard_is|policy|vdso|clock_gettime"),
     ("copy and checksum", "memcpy|memmove|crc32|sse42_update|shard_copy"),
-    ("decode the field", r"\[_codec\]"),
+    ("decode the field", r"field_value|seek_field|skip_value|_read_"),
     ("make and free the object", r"Record|look_up|_alloc|Alloc|Free|Malloc|dealloc|GC_|NewReference|\[_table\]"),
 )
 REST = "the loop and the interpreter"

@@ -10,6 +10,7 @@ import pytest
 
 import sessile
 from sessile import _table
+from sessile.statuses import error_of
 
 EXPECTED_BASES = {
     "StoreFull": RuntimeError,
@@ -105,7 +106,7 @@ def test_no_status_is_missing_in_the_table_of_this_test() -> None:
 
 @pytest.mark.parametrize(("name", "expected"), EXPECTED_ERRORS.items())
 def test_a_status_becomes_its_exception(name: str, expected: type | None) -> None:
-    error = _table.error_of(
+    error = error_of(
         _table.statuses()[name],
         handle="0123456789abcdef",
         timeout=1.0,
@@ -120,7 +121,7 @@ def test_a_status_becomes_its_exception(name: str, expected: type | None) -> Non
 
 
 def test_a_status_that_nobody_knows_is_a_loud_error() -> None:
-    error = _table.error_of(len(EXPECTED_ERRORS) + 1)
+    error = error_of(len(EXPECTED_ERRORS) + 1)
     assert type(error) is sessile.SessileError
     assert "unexpected" in str(error)
 

@@ -1,18 +1,19 @@
-# cython: language_level=3, binding=True, auto_pickle=False, autotestdict=False
-# cython: freethreading_compatible=True
-# cython: boundscheck=False, wraparound=False, initializedcheck=False
+# cython: language_level=3, auto_pickle=False, autotestdict=False
+# cython: freethreading_compatible=True, annotation_typing=False
+# cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """The thin binding of the table: arguments in, one C call, a status to an exception, bytes out.
 
 What is here, in this order:
 
-    error_of        the one place where a status becomes an exception
+    the codec       values and fields to bytes and back: _codec.pxi, a part of this module, so that reading a field of a
+                    record is one call of C
     new_id, id_of   24 random bytes, or 24 given ones, as an id
     find_id         the one id in a list of pairs that anybody can have written to
     Sink            memory for the reports of ended sessions, and its reader
     Record          the hot half of a Session: a private copy of one record, and the reading of its fields
     Table           the hot half of a Store: the open table and what concerns more than one session
 
-What csrc/sessile.h declares is cimported from _contract.pxd.
+What csrc/sessile.h declares is cimported from _contract.pxd. A status becomes an exception in statuses.py.
 
 What a session means (merging, log-in rules, events) is in session.py and store.py; nothing of it is here.
 
@@ -45,7 +46,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy, memset, strlen
 
 from sessile._contract cimport *
-from sessile.errors import AttachError, Busy, Conflict, SessileError, SessionGone, StoreClosed, StoreFull
+from sessile.errors import SessileError, SessionGone, StoreClosed
 
 cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *length) except NULL
@@ -120,6 +121,7 @@ OK = <int>SESSILE_OK                # what Record._rotate answers
 CHANGED = <int>SESSILE_CHANGED
 EXISTS = <int>SESSILE_EXISTS
 
+PROCESSES_MAX = SESSILE_PROCESSES_MAX
 KEYS_MAX = SESSILE_KEYS_MAX
 OWNER_MAX = SESSILE_OWNER_MAX       # bytes
 DEVICE_MAX = SESSILE_DEVICE_MAX     # bytes
@@ -143,9 +145,6 @@ REASONS = {
 }
 assert len(REASONS) == <int>SESSILE_REASON_COUNT
 
-cdef object EMPTY = b""
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Statuses
 
@@ -157,114 +156,30 @@ def statuses() -> dict[str, int]:
     }
 
 
-_PLACES = {
-    "symbolic link": "is a symbolic link, or its directory is one: pass the path that it leads to",
-    "hard link": "has a second name (a hard link), by which others may know it: remove that one",
-    "regular file": "is not a regular file: pass another path",
-    "network file system": "is on a network file system, whose locks and memory are not those of one host: pass a path on a "
-                           "file system of this host, such as /dev/shm",
-}
-"""What is wrong with the place of a table, by the operation that the table names."""
-
-
-cdef str foreign(path, operation, wanted, found):
-    if operation == "mode of the directory":
-        return f"others may write to the directory of {path} (mode {found:04o}): give it mode 0700, or pass another path"
-    if operation == "mode of the file":
-        return f"others may open {path} (mode {found:04o}): give it mode 0600 if you trust what is in it, or pass another path"
-    if operation == "access to the file":
-        return f"{path} cannot be opened by user {os.geteuid()}: run as the user that made it, or pass another path"
-    return (
-        f"the {operation.removeprefix('owner of the ')} of {path} belongs to user {found}, and this process is user {wanted}: "
-        "run as that user, or pass a path of your own"
+cdef object error_of(int status, Record record, Table table, const sessile_problem *problem):
+    """The exception that a status means."""
+    cdef sessile_stats stats
+    from sessile.statuses import error_of as made
+    memset(&stats, 0, sizeof(stats))
+    if not flag_read(&table.closed):
+        c_stats(table.table, &stats)
+    operation = None if problem.operation == NULL else problem.operation.decode("ascii", "replace")
+    return made(
+        status,
+        handle=None if record is None else record.handle,
+        timeout=table.busy_timeout,
+        room=(stats.capacity, stats.sessions, stats.memory, stats.memory_used),
+        path=table.path,
+        problem=(problem.error, operation, problem.wanted, problem.found),
     )
 
 
-def error_of(int status, *, handle=None, double timeout=0.0, room=(0, 0, 0, 0), path=None, problem=(0, None, 0, 0)):
-    """The exception that a status means; None for SESSILE_OK. Every status that reaches Python goes through here.
+# ---------------------------------------------------------------------------------------------------------------------
+# The codec
 
-    Args:
-        status: as the C function returned it.
-        handle: of the session that was asked for, as text.
-        timeout: seconds that were waited.
-        room: capacity, sessions, memory, memory used.
-        path: of the table; None for the anonymous one.
-        problem: errno, operation, what was wanted and what was found, as `struct sessile_problem` has them.
-    """
-    error, operation, wanted, found = problem
-    where = "the table" if path is None else f"the table {path}"
-    refused = f"{operation or 'a system call'} failed: {os.strerror(error) if error else 'no reason given'}"
-    if status == SESSILE_OK:
-        return None
-    if status == SESSILE_MISS or status == SESSILE_EXPIRED or status == SESSILE_RETIRED or status == SESSILE_THEFT:
-        return SessionGone(handle=handle)
-    if status == SESSILE_GONE:
-        return SessionGone(handle=handle)
-    if status == SESSILE_DAMAGED:
-        return SessionGone("the record of the session was damaged and has been taken out", handle=handle)
-    if status == SESSILE_CHANGED:
-        return Conflict(handle=handle or "")
-    if status == SESSILE_EXISTS:
-        return SessileError("each new id was in use or retired already: the system's random numbers repeat")
-    if status == SESSILE_INVALID:
-        bound = f"; memory= must be at least {wanted} bytes for it" if wanted else ""
-        if found:
-            bound = f"; memory= can be at most {found} bytes with this capacity="
-        return ValueError(f"{where} cannot be what the options say{bound}")
-    if status == SESSILE_FULL:
-        return StoreFull(capacity=room[0], used=room[1], memory=room[2], memory_used=room[3])
-    if status == SESSILE_NO_MEMORY:
-        return StoreFull(
-            f"the system refuses memory that {where} was promised: {refused}",
-            capacity=room[0], used=room[1], memory=room[2], memory_used=room[3],
-        )
-    if status == SESSILE_BUSY or status == SESSILE_WOULD_BLOCK:
-        return Busy(timeout=timeout)
-    if status == SESSILE_DETACHED and path is None and PRIVATE_HOME:
-        return AttachError(
-            "the table is memory of the process that made it, and this one was forked from that: what it inherited is a "
-            "copy that no log-out reaches. Make a Store() in each process, after the fork", path=None,
-        )
-    if status == SESSILE_DETACHED:
-        return AttachError(f"this process has no access to {where}: {refused}", path=path)
-    if status == SESSILE_PROCESSES:
-        return AttachError(
-            f"{SESSILE_PROCESSES_MAX} processes use {where} already; no more can: end some, or pass another path", path=path
-        )
-    if status == SESSILE_SYSTEM:
-        return AttachError(f"{where} cannot be opened: {refused}", path=path)
-    if status == SESSILE_NO_SPACE:
-        return AttachError(
-            f"{where} needs {wanted} bytes and its file system has {found} free: pass a smaller memory=, or enlarge "
-            "the file system (a container's /dev/shm: docker run --shm-size)", path=path,
-        )
-    if status == SESSILE_FORMAT:
-        what = "is not a table" if not found else "is a table that is damaged, or of another build of sessile"
-        if found and found != wanted:
-            what = f"is a table of format {found}, and this version of sessile knows format {wanted}"
-        return AttachError(f"{path} {what}: pass another path, or remove the file when no process uses it", path=path)
-    if status == SESSILE_FOREIGN:
-        return AttachError(foreign(path, operation, wanted, found), path=path)
-    if status == SESSILE_KEY:
-        return AttachError(
-            f"{where} was made with another secret: pass the one that it was made with, as secret= or in its list",
-            path=path,
-        )
-    if status == SESSILE_BOOT and operation == "time namespace":
-        return AttachError(
-            f"{where} was made in another time namespace, whose clock cannot be read here: use it from processes of that "
-            "namespace, or pass another path", path=path,
-        )
-    if status == SESSILE_BOOT:
-        return AttachError(
-            f"{where} was made before the last start of this host, and is still in use: pass another path", path=path
-        )
-    if status == SESSILE_PLACE:
-        return AttachError(f"{path} {_PLACES.get(operation, 'must be a file of this host')}", path=path)
-    if status == SESSILE_ABSENT:
-        return AttachError(f"there is no table {path}", path=path)
-    # SESSILE_BUFFER is answered by a larger buffer, always. Anything else is a status that this module does not know.
-    return SessileError(f"unexpected answer {sessile_status_name(<sessile_status>status).decode()} of the table")
+cdef bytes EMPTY = b""
+
+include "_codec.pxi"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -494,20 +409,6 @@ class Removed:
 
 REMOVED = Removed()
 cdef object removed = REMOVED
-cdef object decode_field = None
-cdef object encode_field = None
-cdef object find_field = None
-cdef object merge_fields = None
-
-
-def use_codec(decode, encode, find, merge):
-    """Take these functions of the codec, which is above this module: it is not imported here."""
-    global decode_field, encode_field, find_field, merge_fields
-    decode_field = decode
-    encode_field = encode
-    find_field = find
-    merge_fields = merge
-
 
 cdef inline bint is_plain(object value) noexcept:
     """Cannot change, and cheap to decode again: not worth a place among the values that were read."""
@@ -600,7 +501,7 @@ cdef class Record:
                 return UNREAD
             if value is not UNREAD:
                 return value
-        value = decode_field(fields, name, UNREAD)
+        value = field_value(fields, name, UNREAD)
         if value is not UNREAD and not is_plain(value):
             self.keep(name, value)
         return value
@@ -616,7 +517,7 @@ cdef class Record:
             value = values.get(name, UNREAD)
             if value is not UNREAD:
                 return value is not removed
-        return find_field(fields, name) is not None
+        return field_encoded(fields, name) is not None
 
     def __setitem__(self, name, value):
         if type(name) is not str:
@@ -686,12 +587,12 @@ cdef class Record:
 
     cdef object encoded(self, object name, object value):
         try:
-            return encode_field(name, value)
+            return encoded_field(name, value)
         except TypeError:
             other = self._convert(value)
             if other is NotImplemented:
                 raise
-        return encode_field(name, other)
+        return encoded_field(name, other)
 
     def _encoded(self, name, value):
         """A field's value as it is stored."""
@@ -719,7 +620,7 @@ cdef class Record:
             owner = self.owner_
         if self.hidden_:
             return None
-        fields = merge_fields(stored, changes[0], changes[1])
+        fields = merged_fields(stored, (<dict>changes[0]).copy(), frozenset(changes[1]))
         if fields == stored or (not fields and owner is None) or <size_t>len(fields) > self.table.fields_most:
             return None
         if not self._update(self, fields, SESSILE_KEEP, SESSILE_KEEP, self.touches_):
@@ -750,7 +651,7 @@ cdef class Record:
                         values.pop(name, None)
                 elif before is not None and (self.written_ is None or name not in self.written_):
                     base = base_of(self.pinned_, name, before)
-                    if base is not None and base != find_field(self.fields_, name):
+                    if base is not None and base != field_encoded(self.fields_, name):
                         if self.pinned_ is None:
                             self.pinned_ = {}
                         self.pinned_[name] = base
@@ -1145,7 +1046,7 @@ cdef object base_of(dict pinned, object name, bytes fields):
         base = pinned.get(name)
         if base is not None:
             return base
-    return find_field(fields, name)
+    return field_encoded(fields, name)
 
 
 cdef int fill_content(sessile_content *content, object owner, object device, bytes fields, int64_t idle_ms,
@@ -1227,7 +1128,8 @@ cdef class Table:
         with nogil:
             status = sessile_open(&options, &table, &problem)
         if status != SESSILE_OK:
-            error = error_of(status, path=path, problem=problem_facts(&problem))
+            self.path = path
+            error = error_of(status, None, self, &problem)
             if isinstance(error, OSError) and problem.error:
                 error.errno = problem.error
             raise error
@@ -1292,22 +1194,12 @@ cdef class Table:
     cdef int fail(self, int status, Record record) except -1:
         """Raise what `status` means."""
         cdef sessile_problem problem
-        cdef sessile_stats stats
         memset(&problem, 0, sizeof(problem))
-        memset(&stats, 0, sizeof(stats))
         if not flag_read(&self.closed):
             problem = c_problem(self.table)
-            c_stats(self.table, &stats)
             if status == SESSILE_FULL or status == SESSILE_NO_MEMORY:
                 self._refused_full(None if record is None else record.handle)
-        raise error_of(
-            status,
-            handle=None if record is None else record.handle,
-            timeout=self.busy_timeout,
-            room=(stats.capacity, stats.sessions, stats.memory, stats.memory_used),
-            path=self.path,
-            problem=problem_facts(&problem),
-        )
+        raise error_of(status, record, self, &problem)
 
     cdef Sink take_sink(self):
         if not self.reporting:
@@ -1894,8 +1786,3 @@ def checksum(data, uint32_t before=0):
         found = sessile_checksum(before, view.buf, view.len)
     PyBuffer_Release(&view)
     return found
-
-
-cdef tuple problem_facts(const sessile_problem *problem):
-    operation = None if problem.operation == NULL else problem.operation.decode("ascii", "replace")
-    return problem.error, operation, problem.wanted, problem.found

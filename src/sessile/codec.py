@@ -69,7 +69,7 @@ msgspec, and decoded as fast as by msgspec without any check.
 
 from __future__ import annotations
 
-from sessile._codec import (
+from sessile._table import (
     FIELD_NAME_LIMIT,
     NESTING_LIMIT,
     SIZE_LIMIT,

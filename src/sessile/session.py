@@ -29,14 +29,13 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 from sessile import _table, options
 from sessile._table import REMOVED, Record, new_id
 from sessile.codec import (
-    decode_field,
     decode_value,
-    encode_field,
     field_names,
     find_field,
     merge_fields,
 )
 from sessile.errors import Busy, Conflict, SessionGone
+from sessile.statuses import error_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -44,8 +43,6 @@ if TYPE_CHECKING:
     from sessile.store import Store
 
 __all__ = ["Session"]
-
-_table.use_codec(decode_field, encode_field, find_field, merge_fields)
 
 _Value = TypeVar("_Value")
 
@@ -670,7 +667,7 @@ def _count_tries(tries: int | None) -> int:
 
 
 def _refuse_ids() -> NoReturn:
-    error = _table.error_of(_table.EXISTS)
+    error = error_of(_table.EXISTS)
     assert error is not None
     raise error
 

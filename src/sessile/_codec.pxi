@@ -1,31 +1,27 @@
-# cython: language_level=3, binding=True, auto_pickle=False, autotestdict=False
-# cython: freethreading_compatible=True, annotation_typing=False
-# cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
-"""Values and fields to bytes and back: the hot half of `sessile.codec`, which documents the stored form.
-
-What is here, in this order (how MessagePack itself is written and parsed: `_messagepack.pxd`; the payloads of the
-rarer extension types: `extension_types.py`):
-
-    Walk        the way from the value that was given down to the one being written: depth, cycles, paths, refusals
-    write_…     one pass over a value that checks and writes it at the same time
-    read_…      the strict inverse of write_…
-    names       short names that come again and again are made once
-    values      encode_value, decode_value
-    fields      `name value name value …` to the end: encode, decode, split, join, merge, find
-
-Invariants (the tests cite the numbers):
-
- 1. Nothing of a value is run: no method, no comparison, no iterator of a class that is not built in. Types are
-    compared exactly, so a subclass is never mistaken for its base.
- 2. One value, one form: shortest heads, sets in the order of their members' bytes. Reading refuses every other
-    form, so what was read and is written again is the same bytes (except in a zone whose rules have changed).
- 3. A read takes bytes that anyone may have written. The members that open lists and maps still announce never
-    exceed the bytes left, so what is allocated is at most proportional to the input.
- 4. Neither writing nor reading goes deeper than NESTING_LIMIT; skipping does not recurse at all.
- 5. Without the GIL another thread may change a list, dict or set while it is walked: a private copy is walked
-    there. With it, only a finaliser run by the garbage collector could; members are held by references of our own,
-    and a count that no longer fits is an error.
-"""
+# Values and fields to bytes and back: the hot half of `sessile.codec`, which documents the stored form.
+#
+# What is here, in this order (how MessagePack itself is written and parsed: `_messagepack.pxd`; the payloads of the
+# rarer extension types: `extension_types.py`):
+#
+#     Walk        the way from the value that was given down to the one being written: depth, cycles, paths, refusals
+#     write_…     one pass over a value that checks and writes it at the same time
+#     read_…      the strict inverse of write_…
+#     names       short names that come again and again are made once
+#     values      encode_value, decode_value
+#     fields      `name value name value …` to the end: encode, decode, split, join, merge, find
+#
+# Invariants (the tests cite the numbers):
+#
+#  1. Nothing of a value is run: no method, no comparison, no iterator of a class that is not built in. Types are
+#     compared exactly, so a subclass is never mistaken for its base.
+#  2. One value, one form: shortest heads, sets in the order of their members' bytes. Reading refuses every other
+#     form, so what was read and is written again is the same bytes (except in a zone whose rules have changed).
+#  3. A read takes bytes that anyone may have written. The members that open lists and maps still announce never
+#     exceed the bytes left, so what is allocated is at most proportional to the input.
+#  4. Neither writing nor reading goes deeper than NESTING_LIMIT; skipping does not recurse at all.
+#  5. Without the GIL another thread may change a list, dict or set while it is walked: a private copy is walked
+#     there. With it, only a finaliser run by the garbage collector could; members are held by references of our own,
+#     and a count that no longer fits is an error.
 
 import sys
 from collections.abc import Collection, Mapping
@@ -49,8 +45,6 @@ from libc.string cimport memcmp, memcpy
 
 from sessile._messagepack cimport *
 
-from sessile.errors import SessileError
-
 cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* length) noexcept
     bint PyUnicode_IS_COMPACT_ASCII(object text)
@@ -62,12 +56,6 @@ cdef extern from "Python.h":
 
 cdef extern from *:
     """
-    #ifdef Py_GIL_DISABLED
-    enum { WITHOUT_GIL = 1 };
-    #else
-    enum { WITHOUT_GIL = 0 };
-    #endif
-
     /* A place of the name table is filled once and never emptied, so a reader needs no lock. */
     static inline PyObject *name_load(PyObject **place)
     {
@@ -80,9 +68,6 @@ cdef extern from *:
         return __atomic_compare_exchange_n(place, &empty, name, 0, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
     }
     """
-    enum:
-        WITHOUT_GIL
-
     PyObject* name_load(PyObject** place)
     bint name_fill(PyObject** place, PyObject* name)
     dict __Pyx_PyDict_NewPresized(Py_ssize_t entries)
@@ -308,7 +293,7 @@ cdef inline int write_key(Walk* walk, object key) except -1:
 
 cdef int write_dict(Walk* walk, dict given) except -1:
     cdef int level = enter(walk, given)
-    cdef dict mapping = PyDict_Copy(given) if WITHOUT_GIL else given
+    cdef dict mapping = PyDict_Copy(given) if FREE_THREADED else given
     cdef Py_ssize_t left = len(mapping), cursor = 0
     cdef PyObject* found_key = NULL
     cdef PyObject* found_value = NULL
@@ -329,7 +314,7 @@ cdef int write_dict(Walk* walk, dict given) except -1:
 
 cdef int write_list(Walk* walk, list given) except -1:
     cdef int level = enter(walk, given)
-    cdef list members = PyList_GetSlice(given, 0, PyList_GET_SIZE(given)) if WITHOUT_GIL else given
+    cdef list members = PyList_GetSlice(given, 0, PyList_GET_SIZE(given)) if FREE_THREADED else given
     cdef Py_ssize_t count = PyList_GET_SIZE(members), index = 0
     cdef object member
     write_list_head(&walk.out, <uint64_t>count)
@@ -728,8 +713,16 @@ def encode_value(value: object, path: str = "$") -> bytes:
     """
     cdef Walk walk
     walk_open(&walk, path)
+    return written(&walk, value, False)
+
+
+cdef bytes written(Walk* walk, object value, bint fields):
+    """The bytes of a value, or of the fields that a dict has."""
     try:
-        write_value(&walk, value)
+        if fields:
+            write_fields(walk, value)
+        else:
+            write_value(walk, value)
         return output_bytes(&walk.out)
     finally:
         output_close(&walk.out)
@@ -862,7 +855,7 @@ cdef int write_field(Output* out, object name, object encoded) except -1:
 
 cdef int write_fields(Walk* walk, dict given) except -1:
     cdef int level = enter(walk, given)
-    cdef dict fields = PyDict_Copy(given) if WITHOUT_GIL else given
+    cdef dict fields = PyDict_Copy(given) if FREE_THREADED else given
     cdef Py_ssize_t left = len(fields), cursor = 0, length = 0
     cdef PyObject* found_name = NULL
     cdef PyObject* found_value = NULL
@@ -903,11 +896,7 @@ def encode_fields(fields: Mapping[str, object], as_json: bool = False) -> bytes:
     walk_open(&walk, "$")
     walk.deepest += 1
     walk.as_json = as_json
-    try:
-        write_fields(&walk, given)
-        return output_bytes(&walk.out)
-    finally:
-        output_close(&walk.out)
+    return written(&walk, given, True)
 
 
 def encode_field(name: str, value: object) -> bytes:
@@ -917,6 +906,10 @@ def encode_field(name: str, value: object) -> bytes:
         TypeError: the name is not exactly a str.
         ValueError: the name is too long or has a lone surrogate.
     """
+    return encoded_field(name, value)
+
+
+cdef bytes encoded_field(object name, object value):
     cdef Walk walk
     cdef Py_ssize_t length = 0
     name_utf8(name, &length)
@@ -925,11 +918,7 @@ def encode_field(name: str, value: object) -> bytes:
     walk.containers[0] = NULL
     walk.keys[0] = <PyObject*>name
     walk.depth = 1
-    try:
-        write_value(&walk, value)
-        return output_bytes(&walk.out)
-    finally:
-        output_close(&walk.out)
+    return written(&walk, value, False)
 
 
 def decode_fields(bytes fields not None) -> dict[str, object]:
@@ -938,17 +927,23 @@ def decode_fields(bytes fields not None) -> dict[str, object]:
     Raises:
         DecodeError: anything that `encode_fields` does not write; see `decode_value`.
     """
+    return fields_of(fields, True)
+
+
+cdef dict fields_of(bytes fields, bint decode):
+    """Each name with its value, or with the bytes of it."""
     cdef Reader reader
-    cdef dict decoded_fields = __Pyx_PyDict_NewPresized(min(PyBytes_GET_SIZE(fields) >> 4, 10))  # more than five seldom fit without growing
+    # More than five seldom fit without growing.
+    cdef dict found = __Pyx_PyDict_NewPresized(min(PyBytes_GET_SIZE(fields) >> 4, 10))
     cdef Py_ssize_t count = 0
     reader_open(&reader, PyBytes_AS_STRING(fields), PyBytes_GET_SIZE(fields))
     while reader.at < reader.end:
         name = read_field_name(&reader)
-        decoded_fields[name] = read_value(&reader)
+        found[name] = read_value(&reader) if decode else read_encoded(&reader)
         count += 1
-    if len(decoded_fields) != count:
+    if len(found) != count:
         raise damaged_by(&reader, "a field comes twice")
-    return decoded_fields
+    return found
 
 
 def split_fields(bytes fields not None) -> dict[str, bytes]:
@@ -958,17 +953,7 @@ def split_fields(bytes fields not None) -> dict[str, bytes]:
         DecodeError: not a sequence of names and values, or a name comes twice. Values are only measured: one that
             passes here may still be refused by `decode_value`.
     """
-    cdef Reader reader
-    cdef dict encoded = {}
-    cdef Py_ssize_t count = 0
-    reader_open(&reader, PyBytes_AS_STRING(fields), PyBytes_GET_SIZE(fields))
-    while reader.at < reader.end:
-        name = read_field_name(&reader)
-        encoded[name] = read_encoded(&reader)
-        count += 1
-    if len(encoded) != count:
-        raise damaged_by(&reader, "a field comes twice")
-    return encoded
+    return fields_of(fields, False)
 
 
 def join_fields(dict encoded not None) -> bytes:
@@ -983,14 +968,7 @@ def join_fields(dict encoded not None) -> bytes:
         DecodeError: a value is not one MessagePack value.
         SessionTooLarge: more than `SIZE_LIMIT` bytes.
     """
-    cdef Output out
-    output_open(&out)
-    try:
-        for name, value in PyDict_Copy(encoded).items():
-            write_field(&out, name, value)
-        return output_bytes(&out)
-    finally:
-        output_close(&out)
+    return merged_fields(EMPTY, PyDict_Copy(encoded), frozenset())
 
 
 def merge_fields(bytes stored not None, dict changed not None, removed: Collection[str] = ()) -> bytes:
@@ -1008,17 +986,21 @@ def merge_fields(bytes stored not None, dict changed not None, removed: Collecti
     Raises:
         TypeError, ValueError, DecodeError, SessionTooLarge: as `join_fields`; DecodeError also for `stored`.
     """
+    return merged_fields(stored, PyDict_Copy(changed), frozenset(removed))
+
+
+cdef bytes merged_fields(bytes stored, dict changed, frozenset removed):
+    """`changed` is the caller's own: what has found its place is taken out of it."""
     cdef Output out
     output_open(&out)
     try:
-        merge_into(&out, stored, dict(changed), frozenset(removed))
+        merge_into(&out, stored, changed, removed)
         return output_bytes(&out)
     finally:
         output_close(&out)
 
 
 cdef int merge_into(Output* out, bytes stored, dict changed, frozenset removed) except -1:
-    """`changed` is the caller's own: what has found its place is taken out of it."""
     cdef Reader reader
     cdef const unsigned char* start
     reader_open(&reader, PyBytes_AS_STRING(stored), PyBytes_GET_SIZE(stored))
@@ -1047,6 +1029,10 @@ def find_field(bytes fields not None, name: object) -> bytes | None:
     Raises:
         DecodeError: the bytes up to the field are not a sequence of names and values.
     """
+    return field_encoded(fields, name)
+
+
+cdef object field_encoded(bytes fields, object name):
     cdef Reader reader
     reader_open(&reader, PyBytes_AS_STRING(fields), PyBytes_GET_SIZE(fields))
     return read_encoded(&reader) if seek_field(&reader, name) else None
@@ -1058,6 +1044,10 @@ def decode_field(bytes fields not None, name: object, default: object = None) ->
     Raises:
         DecodeError: as `find_field` and `decode_value`.
     """
+    return field_value(fields, name, default)
+
+
+cdef object field_value(bytes fields, object name, object default):
     cdef Reader reader
     reader_open(&reader, PyBytes_AS_STRING(fields), PyBytes_GET_SIZE(fields))
     return read_value(&reader) if seek_field(&reader, name) else default
