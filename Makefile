@@ -17,13 +17,19 @@ FREE_THREADED := $(firstword $(shell command -v python3.13t) $(wildcard $(HOME)/
 	$(wildcard $(or $(FREE_THREADED_PREFIX),/opt/python-free-threaded)/bin/python3.13t))
 SANITIZED = PYTHONPATH=$(CURDIR)/build/sanitized/lib ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)"
+DJANGO ?= 5.2 6
+NEWER_PYTHON = $(shell for minor in 14 13 12; do \
+	for each in python3.$$minor $(HOME)/.pyenv/versions/3.$$minor.*/bin/python3.$$minor; do \
+	    $$each -c 'import sys; sys.exit(not getattr(sys, "_is_gil_enabled", lambda: True)())' 2>/dev/null \
+	        && command -v $$each && exit; done; done)
 JOBS := $(shell getconf _NPROCESSORS_ONLN)
 
 export SESSILE_WERROR := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-fast test-private test-sanitized django-suites flask-suites starlette-suite check-c crash \
-	fuzz fuzz-snapshots lint bench bench-gate bench-smoke wheel sdist-check free-threaded test-free-threaded clean
+.PHONY: help demo test test-fast test-private test-sanitized django-suites django-5.2 django-6 django-newest flask-suites \
+	starlette-suite check-c crash fuzz fuzz-snapshots lint bench bench-gate bench-smoke wheel sdist-check free-threaded \
+	test-free-threaded clean
 
 ## help            this list
 help:
@@ -45,11 +51,22 @@ test-fast: $(BUILT)
 test-private: build/private/.built
 	PYTHONPATH=$(CURDIR)/build/private/lib $(RUN) -m pytest -m "not slow and not packaging and not shared_home"
 
-## django-suites   Django's own suites with our engine, then with our middleware too; pip downloads them (about 2 minutes)
-django-suites: $(BUILT)
-	$(RUN) tests/web/django/suites.py
+## django-suites   Django's own suites with our engine, then with our middleware too, on the LTS and on the newest Django, which
+##                 needs Python 3.12 and is tested with our own tests, too; DJANGO=5.2 or 6 only that; pip downloads them
+django-suites: $(DJANGO:%=django-%)
 
-## flask-suites    Flask's own suite and Flask-Login's with our sessions; pip downloads them
+django-5.2: $(BUILT)
+	$(RUN) tests/web/django/suites.py --django 5.2
+
+django-6:
+	@test -n "$(NEWER_PYTHON)" || { echo "Django 6 needs Python 3.12 or newer: none on PATH or among pyenv's."; exit 1; } >&2
+	$(MAKE) --no-print-directory django-newest PYTHON=$(NEWER_PYTHON) GROUP=other-python
+
+django-newest: $(BUILT)
+	$(RUN) tests/web/django/suites.py --django 6
+	$(RUN) -m pytest tests/web/django --ignore=tests/web/django/test_suites.py
+
+## flask-suites    Flask's own suite, Flask-Login's and Flask-Session's with our sessions; pip downloads them
 flask-suites: $(BUILT)
 	$(RUN) tests/suites/run_flask.py build/suites
 

@@ -4,6 +4,7 @@
     python tests/web/django/suites.py --engine        with Django's middleware only
     python tests/web/django/suites.py --middleware    with ours only
     python tests/web/django/suites.py --engine sessions_tests     only this suite
+    python tests/web/django/suites.py --django 5.2    with the newest Django of this series, if another is installed
 
 They are not in Django's wheel: pip downloads the source distribution of the very version that is installed, once,
 into build/django/. Nothing in it is changed. What is changed, from outside:
@@ -55,6 +56,16 @@ def tests_of(version: str) -> Path:
             archive.extractall(_BUILD, filter="data")
     shutil.copytree(_HERE / "mixin", tests / _MIXIN, dirs_exist_ok=True)
     return tests
+
+
+def packages_of(series: str) -> Path:
+    """A folder with the newest Django of this series; installs it there if it is not."""
+    folder = _BUILD / f"packages-{series}"
+    if not folder.exists():
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder), f"Django=={series}.*"]
+        if subprocess.run(pip, check=False).returncode != 0:
+            raise SystemExit(f"pip cannot install Django {series} on Python {sys.version.split()[0]}")
+    return folder
 
 
 def run(tests: Path, middleware: bool, labels: list[str]) -> int:
@@ -126,9 +137,13 @@ def main() -> int:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--engine", action="store_true", help="with Django's middleware only")
     which.add_argument("--middleware", action="store_true", help="with sessile's middleware only")
+    parser.add_argument("--django", metavar="SERIES", help="such as 5.2 or 6; else the one that is installed")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("labels", nargs="*", default=SUITES, metavar="SUITE")
     arguments = parser.parse_args()
+    if arguments.django and not django.get_version().startswith(f"{arguments.django}."):
+        command = [sys.executable, __file__, *[each for each in sys.argv[1:] if each not in ("--django", arguments.django)]]
+        return subprocess.run(command, env={**os.environ, "PYTHONPATH": str(packages_of(arguments.django))}).returncode
     tests = tests_of(django.get_version())
     if arguments.here:
         labels = list(arguments.labels)

@@ -59,6 +59,7 @@ def test_a_session_is_carried_over_once(former: Any, way: str) -> None:
     assert session.modified, "so that the middleware gives the client the new key"
     assert session.session_key != key
     assert session.stored.owner == "7"
+    assert session.stored.fresh(300), "it counts as a log-in"
     if former.__module__.rpartition(".")[2] != "signed_cookies":
         assert not former().exists(key)
     session["basket"] = 4
