@@ -1,14 +1,17 @@
-"""Flask's own suite and Flask-Login's, from their source distributions, as they are, with sessions from Sessile.
+"""Flask's own suite, Flask-Login's and Flask-Session's, as they are, with sessions from Sessile.
 
     python tests/suites/run_flask.py DIRECTORY
+    python tests/suites/run_flask.py DIRECTORY --flask-session CHECKOUT      also that of a clone of its repository
 
-In DIRECTORY an environment is made with the versions below and the suites are unpacked; both are used again.
+In DIRECTORY an environment is made with the versions below and the suites are unpacked; both are used again. They
+come in source distributions; 0.4.1 is the last of Flask-Session that has its tests in it.
 Every test must pass, but for those that are named here with the reason; and those must fail, so that the list
 stays true.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import subprocess
@@ -21,17 +24,20 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = [
     *("flask==3.1.3", "Flask-Login==0.6.3", "werkzeug==3.1.9"),
-    *("pytest<9", "asgiref", "python-dotenv", "semantic_version", "greenlet"),
+    *("pytest<9", "cachelib", "asgiref", "python-dotenv", "semantic_version", "greenlet"),
 ]
 
 
 class Suite(NamedTuple):
-    """A source distribution, and its tests that are not to pass: name and reason."""
+    """A source distribution, its tests that are not to pass: name and reason; and what pytest is told."""
 
     distribution: str
     failing: dict[str, str]
+    arguments: tuple[str, ...] = ("tests",)
+    plugins: tuple[str, ...] = ("sessile_in_flask",)
 
 
+AS_FLASK_SESSION = ("sessile_in_flask", "sessile_as_flask_session")
 SUITES = [
     Suite(
         "flask==3.1.3",
@@ -39,8 +45,9 @@ SUITES = [
             "test_basic.py::test_session_using_session_settings": "wants a cookie without HttpOnly: ours always has it",
             "test_basic.py::test_session_using_samesite_attribute": "wants a cookie without SameSite: ours always has "
             "it; and changes the configuration of an application that serves",
-            "test_basic.py::test_session_secret_key_fallbacks": "changes SECRET_KEY of an application that serves: the "
-            "table took its secrets when it was opened",
+            "test_basic.py::test_session_secret_key_fallbacks": "changes SECRET_KEY while the application serves, and "
+            "wants an empty session where there is no fallback: the keys are those with which the table was opened, and "
+            "with another key and no fallback it is refused when it is opened",
             "test_basic.py::test_session_expiration": "wants Expires: ours has Max-Age, which browsers prefer",
             "test_basic.py::test_session_cookie_setting": "wants a cookie with each response: ours lives as long as the "
             "session can, so it need not be sent again",
@@ -49,13 +56,24 @@ SUITES = [
         },
     ),
     Suite("Flask-Login==0.6.3", {}),
+    Suite("Flask-Session==0.4.1", {}, ("-c", os.devnull, "--rootdir=.", "test_session.py"), AS_FLASK_SESSION),
 ]
+CLONE = Suite(
+    "Flask-Session, clone",
+    {"test_basic.py::test_null_session": "wants an error where SESSION_TYPE is missing: sessile has no such setting"},
+    # The others do the same, and look into a server that holds no session here: DynamoDB, memcached, MongoDB, Redis, SQL.
+    ("tests/test_basic.py", "tests/test_cachelib.py", "tests/test_filesystem.py"),
+    AS_FLASK_SESSION,
+)
 
 
-def main(directory: Path) -> int:
+def main(directory: Path, clone: Path | None) -> int:
     """Run all suites; return how many were not as they should be."""
     python = make_environment(directory)
-    return sum(not is_as_expected(suite, run(unpack(suite, directory, python), python)) for suite in SUITES)
+    found = [(suite, unpack(suite, directory, python)) for suite in SUITES]
+    if clone is not None:
+        found.append((CLONE, clone))
+    return sum(not is_as_expected(suite, run(suite, where, python)) for suite, where in found)
 
 
 def make_environment(directory: Path) -> Path:
@@ -82,22 +100,23 @@ def unpack(suite: Suite, directory: Path, python: Path) -> Path:
     return target
 
 
-def run(where: Path, python: Path) -> dict[str, str]:
-    """Run a suite; give the outcome of each of its tests by name."""
+def run(suite: Suite, where: Path, python: Path) -> dict[str, str]:
+    """Run it; give the outcome of each of its tests by name."""
+    plugins = [word for name in suite.plugins for word in ("-p", name)]
     search = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests" / "suites")])
     done = subprocess.run(
-        [python, "-m", "pytest", "-p", "sessile_in_flask", "-q", "-rA", "--no-header", "--tb=short", "tests"],
+        [python, "-m", "pytest", *plugins, "-q", "-rA", "--no-header", "--tb=short", "-o", "addopts=", *suite.arguments],
         cwd=where,
         env={**os.environ, "PYTHONPATH": search},
         stdout=subprocess.PIPE,
         text=True,
         check=False,
     )
-    outcomes = re.findall(r"^(PASSED|FAILED|ERROR) tests/(\S+)", done.stdout, re.MULTILINE)
+    outcomes = re.findall(r"^(PASSED|FAILED|ERROR) (?:tests/)?(\S+)", done.stdout, re.MULTILINE)
     if done.returncode not in (0, 1) or not outcomes:
         sys.exit(done.stdout)
     skipped = re.findall(r"^SKIPPED \[(\d+)\] (.*)$", done.stdout, re.MULTILINE)
-    print(f"{where.name}: {len(outcomes)} tests run")
+    print(f"{suite.distribution}: {len(outcomes)} tests run")
     for count, why in skipped:
         print(f"  the suite itself skips {count}: {why}")
     return {name: outcome for outcome, name in outcomes}
@@ -117,4 +136,9 @@ def is_as_expected(suite: Suite, outcomes: dict[str, str]) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]).resolve()))
+    parser = argparse.ArgumentParser(description="Suites of Flask and its extensions, with sessions from Sessile.")
+    parser.add_argument("directory", type=Path, help="for an environment and the suites")
+    parser.add_argument("--flask-session", type=Path, metavar="CHECKOUT", help="a clone of Flask-Session's repository")
+    arguments = parser.parse_args()
+    clone = arguments.flask_session
+    sys.exit(main(arguments.directory.resolve(), None if clone is None else clone.resolve()))
