@@ -54,6 +54,7 @@ PROGRAMS = (
     Program("web", 70, 15),
     Program("crash", 120, 20, named=True),
     Program("flask", 60, 8),
+    Program("django", 60, 8),
 )
 _PATIENCE = 3  # a program is ended after this many times its seconds, and a minute
 
