@@ -484,13 +484,15 @@ def serve() -> Iterator[Callable[[str], Served]]:
 
 @pytest.fixture
 def serve_command(tmp_path: Path) -> Iterator[Callable[..., Served]]:
-    """Starts a server by a command of one's own, which gets the port: (name, command, **environment)."""
+    """Starts a server by a command of one's own, which gets the port: (name, command, **environment). With
+    `wait=False` it may not listen yet, or does so over https."""
     with contextlib.ExitStack() as stack:
 
-        def start(name: str, command: Callable[[int], list[str]], **environment: str) -> Served:
+        def start(name: str, command: Callable[[int], list[str]], *, wait: bool = True, **environment: str) -> Served:
             port, log = free_port(), tmp_path / "log"
             process = stack.enter_context(running(command(port), log, **environment))
-            wait_until_up(process, port, log)
+            if wait:
+                wait_until_up(process, port, log)
             return Served(name, port, None, log, process)
 
         yield start

@@ -1,4 +1,4 @@
-"""The sites that test_flask_servers.py has served by real servers: `flask_app` and `quart_app`.
+"""The sites that test_flask_servers.py and test_browser_sites.py have served by real servers: `flask_app` and `quart_app`.
 
 Each makes its own table, named after it, in SESSILE_FOLDER. TLS is taken to end in front of the server.
 """
