@@ -60,7 +60,7 @@ class Ends:
     def __init__(self, store: Store) -> None:
         self._store = weakref.ref(store)
         self._local = threading.local()
-        self._told: dict[int, bytes] = {}  # by handle, the latest new id that this process journaled for others
+        self._told: dict[int, tuple[bytes, Batch]] = {}  # by handle, the latest renewal that this process journaled
         self._flushing: tuple[Batch, asyncio.Future[None]] | None = None  # what `aflush` waits for
         self.journal: Journal | None = None
 
@@ -112,8 +112,8 @@ class Ends:
         return epoch, bytes(buffer[:length]) if records == 1 else b""
 
     def rotated(self, session: Session, parent: bytes, how: int, nonce: bytes | None) -> None:
-        """A session has a new id; `nonce`: it was renewed. A disk that refuses that ends no request: only a power cut
-        would log somebody out.
+        """A session has a new id. `nonce`: it was renewed; that waits for no disk, and `is_unsure` tells whether the
+        client may be told by now.
 
         Raises:
             SnapshotError: as `settle`; not for a renewal.
@@ -123,15 +123,31 @@ class Ends:
         digest, rotations = session._digest
         handle = int(session.handle or "0", 16)
         self._append(rekey(handle, rotations, how, session._issued_ms, parent, digest, nonce))
-        with contextlib.suppress(*() if nonce is None else (SnapshotError,)):
+        if nonce is None:
             self.settle()
+        else:
+            self._keep_told(handle, digest)
+
+    def is_unsure(self, session: Session) -> bool:
+        """Whether a power cut could still undo the renewal that gave a session its id: then the client keeps the id
+        before, which is good as long as the new one was not presented."""
+        told = self._told.get(int(session.handle or "0", 16))
+        return told is not None and told[0] == session._digest[0] and not told[1].is_durable
 
     def followed(self, handle: int, digest: bytes, nonce: bytes) -> None:
-        """Somebody came with an id that forwards, and is told the new one. Who renewed it may be another process,
-        and may not have come to its sync: the frame is written here, too, once a session and process.
+        """Somebody came with an id that forwards, and is told the new one: its frame has to be durable. Who renewed it
+        may be another process, and may not have come to its sync: so it is written here, too, once a session and process.
         """
-        if self.journal is None or self._told.get(handle) == digest:
+        if self.journal is None:
             return
+        told = self._told.get(handle)
+        if told is not None and told[0] == digest:
+            if told[1].is_durable:
+                return
+            if not told[1].done:
+                self._local.batch = told[1]
+                self.settle_renewal()
+                return
         _, record = self._record(digest, _table.FIELDS_MAX)
         found = _RECORD.unpack_from(record) if record else (0,) * 10
         terms, issued_s = found[3], found[9]
@@ -139,13 +155,19 @@ class Ends:
             return  # it was renewed again, logged in or ended since
         parent = record[_RECORD.size : _RECORD.size + 32]
         self._append(rekey(handle, terms >> 51, _table.RENEW, 1000 * issued_s, parent, digest, nonce))
-        try:
-            self.settle()
-        except SnapshotError:
-            return  # told by `settle`; tried again with the next one
+        self._keep_told(handle, digest)
+        self.settle_renewal()
+
+    def _keep_told(self, handle: int, digest: bytes) -> None:
+        """Remember the batch that this thread appended a renewal to."""
         if len(self._told) >= _TOLD_MOST:
-            self._told.clear()
-        self._told[handle] = digest
+            self._told = {each: told for each, told in self._told.copy().items() if not told[1].done}
+        self._told[handle] = digest, self._local.batch
+
+    def settle_renewal(self) -> None:
+        """`settle` that ends no request: `is_unsure` goes on, and with the next one it is tried again."""
+        with contextlib.suppress(SnapshotError):  # told by `settle`
+            self.settle()
 
     def _append(self, frame: bytes) -> None:
         if self.journal is not None:

@@ -187,6 +187,13 @@ class Batch:
         self.error: Exception | None = None
         self.instead: Batch | None = None
 
+    @property
+    def is_durable(self) -> bool:
+        """Whether all of it is on disk by now."""
+        if self.instead is not None:
+            return self.instead.is_durable
+        return self.done and self.error is None
+
 
 class _Segment:
     """A file that one process appends batches to."""

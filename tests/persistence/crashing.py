@@ -33,6 +33,14 @@ class Stores:
         self.opened.append(store)
         return store
 
+    def stop_thread(self, store: sessile.Store) -> None:
+        """From now on nothing is written but by calls."""
+        held = store._persistence
+        assert isinstance(held, persistence.Persistence)
+        held._stop.set()
+        assert held._thread is not None
+        held._thread.join()
+
     def crash(self, store: sessile.Store) -> None:
         """Lose a store and its table as a killed process does: nothing more is written."""
         held = store._persistence

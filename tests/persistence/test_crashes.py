@@ -342,6 +342,7 @@ def test_per_09_an_interrupted_thread_leaves_its_batch_to_the_others(
     store = stores.open()
     sessions = [store.create({"n": number}) for number in range(3)]
     store.snapshot()
+    stores.stop_thread(store)
     recorder = Held()
     in_place(recorder)
     recorder.error = KeyboardInterrupt()
@@ -375,6 +376,7 @@ def test_an_interrupted_thread_that_nobody_waits_with_loses_nothing(stores: Stor
     store = stores.open()
     sessions = [store.create({"n": number}) for number in range(3)]
     store.snapshot()
+    stores.stop_thread(store)
     recorder = Held()
     in_place(recorder)
     recorder.gate.set()

@@ -1,14 +1,19 @@
 """What comes back after a restart, and what must not (PER-05, PER-08, PER-09)."""
 
 import os
+import threading
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from wsgiref.util import setup_testing_defaults
 
 import pytest
 from crashing import SECRET, Stores
+from disks import Recorder
 
 import sessile
 from sessile import testing
+from sessile.web.wsgi import SessionMiddleware
 
 
 def test_what_was_in_the_snapshot_comes_back_whole(stores: Stores) -> None:
@@ -158,26 +163,80 @@ def test_who_logged_in_after_the_snapshot_is_logged_in(stores: Stores) -> None:
     assert store.stats().sessions == 1
 
 
-@pytest.mark.parametrize("snapshot_after", [False, True])
-def test_per_08_nobody_is_logged_out_for_having_been_renewed(stores: Stores, snapshot_after: bool) -> None:
-    """PER-08: both the id that the client has and the one that it may have been sent are good."""
+@pytest.mark.parametrize("then", ["nothing", "flush", "snapshot"])
+def test_per_08_nobody_is_logged_out_for_having_been_renewed(stores: Stores, then: str) -> None:
+    """PER-08: the id that the client has is good, and so is the one that it may have been sent."""
     store = stores.open()
+    stores.stop_thread(store)
     session = store.create({"n": 1}, owner="eva")
     store.snapshot()
     old = session.id
     renewed = store.load(old)
     assert renewed is not None
     assert renewed._renew()
-    if snapshot_after:
+    assert store._persistence is not None
+    assert store._persistence.is_unsure(renewed)
+    if then == "flush":
+        store.flush()
+    elif then == "snapshot":
         store.snapshot()
+        store.load(old)
+    told = not store._persistence.is_unsure(renewed)
+    assert told == (then != "nothing")
     store = stores.reopen(store)
     assert store.stats().sessions == 1
     through_old = store.load(old)
     assert through_old is not None
-    assert through_old.id == renewed.id
-    assert store.load(renewed.id) is not None
+    assert (through_old.id == renewed.id) == told
+    assert (store.load(renewed.id) is not None) == told
     testing.advance(store, 11)
-    assert store.load(old) is None
+    assert (store.load(old) is None) == told
+
+
+def test_per_08_a_renewal_does_not_wait_for_the_disk(stores: Stores, in_place: Callable[[Any], None]) -> None:
+    """PER-08: the disk hangs while a request is answered that renews: the client keeps its id. A later request that comes
+    with that id waits for the sync, and is given the new one."""
+
+    class Hanging(Recorder):
+        def fdatasync(self, descriptor: int) -> None:
+            begun.set()
+            assert gate.wait(60)
+            super().fdatasync(descriptor)
+
+    def page(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        owner = environ["sessile.session"].owner
+        start_response("200 OK", [])
+        return [owner.encode()]
+
+    def ask(id: str | None) -> str | None:
+        headers: list[tuple[str, str]] = []
+        environ: dict[str, Any] = {"HTTP_COOKIE": f"__Host-Http-id={id}"}
+        setup_testing_defaults(environ)
+        body = application(environ, lambda status, given, *_: headers.extend(given))
+        assert b"".join(body) == b"eva"
+        given = dict(headers).get("Set-Cookie")
+        return None if given is None else given.split(";")[0].partition("=")[2]
+
+    gate, begun = threading.Event(), threading.Event()
+    store = stores.open()
+    old = store.create({"n": 1}, owner="eva").id
+    store.snapshot()
+    application = SessionMiddleware(page, store, https=True, rotate_every=60)
+    testing.advance(store, 61)
+    in_place(Hanging())
+    assert ask(old) is None
+    answers: list[str | None] = []
+    later = threading.Thread(target=lambda: answers.append(ask(old)))
+    later.start()
+    assert begun.wait(60)
+    assert answers == []
+    gate.set()
+    later.join()
+    in_place(os)
+    assert answers[0] not in (None, old)
+    assert ask(answers[0]) is None
+    store = stores.reopen(store)
+    assert store.load(answers[0]) is not None
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["load", "renewal that comes second"])

@@ -309,6 +309,8 @@ def _load(store: Store, session: Session, keys: Keys, token: bytes, touch: bool)
     if session.id == id:
         try:
             session._renew()
+            if store._persistence is not None:
+                store._persistence.settle_renewal()  # the client has no id yet that it could keep until then
         except (Busy, SessionGone, StoreFull) as error:
             _logger.info("a session that was carried over keeps its first id for now: %s", error)
     return True

@@ -546,7 +546,7 @@ class Exchange:
         if carrier is None or session is None or session._untouched:
             return None
         state = session._state
-        current = session.id if state == _table.STORED else None
+        current = self._id_for_client(session) if state == _table.STORED else None
         if current == self._presented and not self._must_issue:
             return None
         if current is not None:
@@ -556,6 +556,13 @@ class Exchange:
         # Only an end that this very request brought about: one that another did may be a log-in, and its
         # cookie would be deleted here.
         return carrier.clear() if state == _table.UNSTORED or self._is_destroyed else None
+
+    def _id_for_client(self, session: RequestSession) -> str | None:
+        """The id of a stored session; while a power cut could undo its renewal, the one that the client has (PER-08)."""
+        persistence = self.manager.store._persistence
+        if persistence is not None and self._presented is not None and persistence.is_unsure(session):
+            return self._presented
+        return session.id
 
     def set_cookies(self) -> Sequence[str]:
         """The values of the fields that `set_cookie` asks for, and of the one that deletes an older system's

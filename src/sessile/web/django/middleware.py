@@ -209,7 +209,7 @@ class _Exchange(Exchange):
         session, carrier = self.session, self.carrier
         if carrier is None or session._untouched or session._state != _table.STORED:
             return super().set_cookie()
-        current = session.id
+        current = self._id_for_client(session)
         if current is None or (current == self._presented and not self.front._reissue):
             return None
         if not carrier.persistent or self.front.get_expire_at_browser_close():
