@@ -154,15 +154,17 @@ class SessionStore(SessionBase):
     def get(self, key: str, default: Any = None) -> Any:
         """The field with this name. As long as only some that cannot change in place are read, no others are decoded."""
         self.accessed = True
-        if getattr(self, "_session_cache", None) is None:
+        found = getattr(self, "_session_cache", None)
+        if found is None:
             record = self._load_record() if self._record is None else self._record
             if record is None:
-                self._session_cache = self._look_back()
+                self._session_cache = found = self._look_back()
             else:
                 value = decode_field(record._fields, key, default)
                 if type(value) in SCALARS:
                     return value
-        return self._get_session().get(key, default)
+                found = self._get_session()
+        return found.get(key, default)
 
     def _get_session(self, no_load: bool = False) -> dict[str, Any]:
         self.accessed = True
@@ -222,8 +224,9 @@ class SessionStore(SessionBase):
     # ---- writing ----
 
     def __setitem__(self, name: str, value: Any) -> None:
-        self._get_session()[name] = value
-        self.modified = True
+        found = getattr(self, "_session_cache", None)
+        (self._get_session() if found is None else found)[name] = value
+        self.accessed = self.modified = True
         if name == OWNER_FIELD:
             self._log_in_if_stored()
 
@@ -330,7 +333,9 @@ class SessionStore(SessionBase):
         """
         fields = encoded(data)
         stored = record._fields
-        owner = self._owner_of(data)
+        owner = data.get(OWNER_FIELD)
+        if owner is not None:
+            owner = as_text(owner)
         if owner != record.owner:
             if owner is None:
                 self._log_out(record)
@@ -350,7 +355,8 @@ class SessionStore(SessionBase):
                 self._record = None
                 return True
             idle, absolute = wanted
-        record._store._require_size(fields)
+        if len(fields) > len(stored):  # else it was small enough before
+            record._store._require_size(fields)
         before = record.id
         if not record._update(record, fields, idle, absolute, record._touches):
             _merge(record, fields, stored, idle, absolute)
