@@ -216,9 +216,10 @@ static void make_child(struct rotation *rotation, const struct image *old, const
     memcpy(child->payload, rotation->parent, 32);
     memcpy(child->digest, rotation->child, 32);
     uint32_t rotations = 0, rotates = 0;
-    child->handle = table_handle(rotation->table, rotation->child, now);
     child->created_s = from->created_s;
-    if (rotation->how != SESSILE_LOGIN) {
+    if (rotation->how == SESSILE_LOGIN) {
+        child->handle = table_handle(rotation->table, rotation->child, now);
+    } else {
         child->handle = from->handle;
         child->authenticated_s = from->authenticated_s;
         child->idle = from->idle;
@@ -352,10 +353,12 @@ enum sessile_status sessile_rotate(struct sessile *table, const struct sessile_c
     if (call->wait_ms == 0 || (how == SESSILE_RENEW) != (nonce != NULL) || (how == SESSILE_LOGIN && !content) ||
         (content && !table_content_ok(table, content)))
         return SESSILE_INVALID;
+    memcpy(rotation.parent, reference->digest, 32);
+    shard_expect(table, rotation.parent);
     enum sessile_status status = table_new_digest(table, id, rotation.child);
     if (status != SESSILE_OK)
         return status;
-    memcpy(rotation.parent, reference->digest, 32);
+    shard_expect(table, rotation.child);
     image_begin(&old);
     status = read_old(table, call, reference, version, &old, &now);
     if (status == SESSILE_OK && how == SESSILE_RENEW && !(record_is_owned(old.record) && record_is_proven(old.record)))

@@ -185,7 +185,12 @@ static void unfile_record(struct hold *hold, uint32_t slot, struct record *recor
         wheel_remove(&hold->table->arena, hold->shard->wheels, slot);
 }
 
-/* ---- counters: by fetch_add while `seq` is odd, so that a drift implies a recovery ---- */
+/* ---- counters: those of the table by fetch_add, all while `seq` is odd, so that a drift implies a recovery ---- */
+
+static void count_own(_Atomic uint32_t *count, int by)
+{
+    atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + (uint32_t)by, memory_order_relaxed);
+}
 
 static void count_record(struct hold *hold, const struct record *record, int by)
 {
@@ -195,10 +200,10 @@ static void count_record(struct hold *hold, const struct record *record, int by)
             hold->shard->forwarding += (uint32_t)by;
         return;
     }
-    atomic_fetch_add(&hold->shard->sessions, (uint32_t)by);
+    count_own(&hold->shard->sessions, by);
     atomic_fetch_add(&header->sessions, by);
     if (!record_is_owned(record)) {
-        atomic_fetch_add(&hold->shard->anonymous, (uint32_t)by);
+        count_own(&hold->shard->anonymous, by);
         atomic_fetch_add(&header->anonymous, by);
     }
 }
@@ -232,6 +237,14 @@ static void *index_region(const struct sessile *table, uint32_t number)
 {
     const struct geometry *geometry = &table->arena.geometry;
     return table->arena.base + geometry->shard_index + (uint64_t)number * geometry->index_entries * 8;
+}
+
+__attribute__((no_sanitize("thread"))) void shard_expect(const struct sessile *table, const uint8_t digest[32])
+{
+    uint32_t number = shard_number(table, digest);
+    struct index index = index_view(index_region(table, number), shard_at(table, number)->active,
+                                    table->arena.geometry.index_entries);
+    __builtin_prefetch(&index.entries[index_home((uint32_t)record_prefix(digest), index.active)], 1);
 }
 
 void shard_view_index(struct hold *hold)
@@ -352,12 +365,20 @@ void shard_leave(struct hold *hold)
     hold->orphan_count = 0;
 }
 
+/* Was none of a session's ids given by a renewal? Then none of them forwards. A log-in counts both from 0; after 8,192 renewals
+ * the answer is wrong, and what forwards ends by its own deadline. */
+static bool never_renewed(const struct record *record, uint64_t terms)
+{
+    uint32_t rotates = record_rotates(atomic_load_explicit(&record->used, memory_order_relaxed));
+    return record_rotations(terms) == rotates % RECORD_ROTATIONS;
+}
+
 /* A session whose own id was never presented leaves, and its parent forwards to nothing. */
 static void note_orphan(struct hold *hold, const struct record *record)
 {
     uint64_t terms = record_read_terms(record);
     if (record_kind(terms) != RECORD_SESSION || !(terms & RECORD_HAS_PARENT) || record_is_proven(record) ||
-        record_payload_length(record_read_lengths(record)) < 32 || hold->orphan_count == SHARD_ORPHANS)
+        never_renewed(record, terms) || record_payload_length(record_read_lengths(record)) < 32 || hold->orphan_count == SHARD_ORPHANS)
         return;
     struct orphan *orphan = &hold->orphans[hold->orphan_count++];
     memcpy(orphan->parent, record->payload, 32);
@@ -521,6 +542,13 @@ static uint32_t slot_size(const struct hold *hold, uint32_t slot)
     return arena_place(&hold->table->arena, hold->number, slot, &place) ? place.size : RECORD_HEADER;
 }
 
+/* Two sessions with owners, or two without: the line of the table's counters, which all processes write, is left alone. */
+static bool counts_alike(const struct record *a, const struct record *b)
+{
+    return record_kind(a->terms) != RECORD_RETIRED && record_kind(b->terms) != RECORD_RETIRED &&
+           record_is_owned(a) == record_is_owned(b);
+}
+
 /* Puts the committed record `to` in the place of `from`, and ends `from`. */
 static void supersede(struct hold *hold, uint32_t from, uint32_t to)
 {
@@ -528,8 +556,10 @@ static void supersede(struct hold *hold, uint32_t from, uint32_t to)
     index_replace(&hold->index, (uint32_t)record_prefix(new->digest), from, to);
     record_order();
     unfile_record(hold, from, old);
-    count_record(hold, old, -1);
-    count_record(hold, new, 1);
+    if (!counts_alike(old, new)) {
+        count_record(hold, old, -1);
+        count_record(hold, new, 1);
+    }
     kill_record(hold, from, old, slot_size(hold, from));
     shard_file(hold, to, new);
 }

@@ -119,6 +119,8 @@ struct hold {
 SESSILE_CHECKED enum sessile_status shard_enter(struct sessile *table, uint32_t number, int64_t wait_ms, struct hold *hold);
 void shard_leave(struct hold *hold);
 
+/* This digest will soon be looked for: has its line of the index fetched meanwhile. Needs no lock. */
+void shard_expect(const struct sessile *table, const uint8_t digest[32]);
 /* The slot of a digest, or 0. *record stays valid while the shard is held. */
 uint32_t shard_find(struct hold *hold, const uint8_t digest[32], struct record **record);
 /* Copies a record out. OK, BUFFER (image_grow() to *needed, outside the lock, and look it up again), DAMAGED. Its checksum

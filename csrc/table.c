@@ -592,6 +592,7 @@ enum sessile_status sessile_create(struct sessile *table, const struct sessile_c
     int64_t now = arena_now(&table->arena);
     enum sessile_status status = table_new_digest(table, id, record->digest);
     if (status == SESSILE_OK) {
+        shard_expect(table, record->digest);
         table_fill(table, record, content, now);
         record->handle = table_handle(table, record->digest, now);
         if (content->owner)
