@@ -3,7 +3,11 @@
 `Recorder` stands in the place of `sessile.disk.system`, lets every call through, and keeps a log of those
 that change something. `cuts` gives the states in which a disk can be after any prefix of that log:
 
-* what a file holds is certain once the file was synced; of later writes any sectors may be there or not;
+* what a file holds is certain once the file was synced; of later writes any sectors may be there or not, in any
+  combination, and the file may be as long as what is there, or as what was written. All of these are given. Only
+  of a file under a temporary name, which no reader looks into, there is one content: all that was written. (Less than
+  a sector is not torn: a disk writes 512 bytes, or none of them; and what a killed process wrote of a batch ends at a
+  page, so at a sector, too.)
 * a name in the directory is certain once the directory was synced; of later changes of names any prefix may
 have
   happened (a journaling file system keeps their order), unless `shuffles`: then each of them alone, too.
@@ -13,13 +17,14 @@ rename before the sync of its file: the negative controls.
 """
 
 import itertools
+import math
 import os
-import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 SECTOR = 512
+MOST = 1 << 12  # contents of one file at one moment
 
 
 class Recorder:
@@ -122,9 +127,8 @@ class State:
         else:
             self.changes.append(entry)
 
-    def outcomes(self, chance: random.Random, shuffles: bool = False) -> Iterator[dict[str, bytes]]:
-        """Directories that may be found; all sets of names, and of the torn writes the extremes and a few by
-        chance."""
+    def outcomes(self, shuffles: bool = False) -> Iterator[dict[str, bytes]]:
+        """Directories that may be found: all sets of names, and for each all contents of the files."""
         sets = [self.changes[:count] for count in range(len(self.changes) + 1)]
         if shuffles:
             sets += [[change] for change in self.changes]
@@ -132,17 +136,39 @@ class State:
             names = dict(self.names)
             for change in changes:
                 _change(names, change)
-            for keeps in ("none", "all", *["chance"] * 2):
-                yield {name: self._content(number, keeps, chance) for name, number in names.items()}
+            for found in itertools.product(*(self._contents(name, number) for name, number in names.items())):
+                yield dict(zip(names, found, strict=True))
 
-    def _content(self, number: int, keeps: str, chance: random.Random) -> bytes:
-        content = bytearray(self.contents.get(number, b""))
-        for place, data in self.writes.get(number, []) if keeps != "none" else ():
-            for start in range(0, len(data), SECTOR):
-                if keeps == "all" or chance.random() < 0.5:
-                    end = start + SECTOR - (place + start) % SECTOR
-                    _put(content, place + start, data[start:end])
-        return bytes(content)
+    def _contents(self, name: str, number: int) -> list[bytes]:
+        """What a file may hold: each sector as it was at some time since the last sync."""
+        old = bytes(self.contents.get(number, b""))
+        new = bytearray(old)
+        versions: dict[int, list[bytes]] = {}
+        for place, data in self.writes.get(number, []):
+            first, end = place // SECTOR, -(-(place + len(data)) // SECTOR)
+            for sector in range(first, end):
+                versions.setdefault(sector, [_sector(new, sector)])
+            _put(new, place, data)
+            for sector in range(first, end):
+                if _sector(new, sector) != versions[sector][-1]:
+                    versions[sector].append(_sector(new, sector))
+        if name.endswith(".new"):
+            return [bytes(new)]
+        torn = {sector: seen for sector, seen in versions.items() if len(seen) > 1}
+        assert math.prod(map(len, torn.values())) <= MOST, f"{name}: too many to try all"
+        found = set()
+        for choice in itertools.product(*torn.values()):
+            content, length = bytearray(new), len(old)
+            for sector, data in zip(torn, choice, strict=True):
+                content[sector * SECTOR : sector * SECTOR + SECTOR] = data[: len(new) - sector * SECTOR]
+                if data != torn[sector][0]:
+                    length = max(length, min(len(new), sector * SECTOR + SECTOR))
+            found |= {bytes(content), bytes(content[:length])}
+        return sorted(found)
+
+
+def _sector(content: bytearray, number: int) -> bytes:
+    return bytes(content[number * SECTOR : (number + 1) * SECTOR]).ljust(SECTOR, b"\0")
 
 
 def _put(content: bytearray, place: int, data: bytes) -> None:
@@ -162,18 +188,17 @@ def _change(names: dict[str, int], change: tuple[Any, ...]) -> None:
         names.pop(facts[0], None)
 
 
-def cuts(log: list[tuple[Any, ...]], seed: int, shuffles: bool = False) -> Iterator[tuple[list[Any], dict[str, bytes]]]:
-    """For a power cut after each entry of a log: what the program had been told, and a directory that may be
+def cuts(log: list[tuple[Any, ...]], shuffles: bool = False) -> Iterator[tuple[list[Any], dict[str, bytes]]]:
+    """For a power cut after each entry of a log: what the program had been told, and each directory that may be
     found.
 
     The same directory with the same knowledge is given once.
     """
-    chance = random.Random(seed)
     state = State()
     seen = set()
     for entry in itertools.chain([("told", None)], log):
         state.apply(entry)
-        for found in state.outcomes(chance, shuffles):
+        for found in state.outcomes(shuffles):
             key = (len(state.told), tuple(sorted((name, hash(data)) for name, data in found.items())))
             if key not in seen:
                 seen.add(key)

@@ -18,8 +18,6 @@ from disks import Recorder, cuts, lay_out
 import sessile
 from sessile import persistence
 
-SEED = 20260
-
 
 class Program:
     """What runs before the power goes."""
@@ -27,6 +25,7 @@ class Program:
     def __init__(self, stores: Stores, recorder: Recorder, encrypt: bool) -> None:
         self.recorder = recorder
         store = stores.open(encrypt=encrypt)
+        stores.stop_thread(store)
         people = [store.create({"n": number}, owner=f"owner {number}") for number in range(8)]
         self.ids = [session.id for session in people]
         self._image(store)
@@ -46,7 +45,8 @@ class Program:
         self._end(people[5])
         self._image(store)
         visitor = store.open()
-        visitor.login("visitor")
+        visitor["cart"] = "x" * 1500  # a batch of several sectors
+        visitor.login("visitor", keep=True)
         recorder.note(("there", visitor.id))
         stores.crash(store)
 
@@ -96,11 +96,11 @@ def run(stores: Stores, in_place: Callable[[Any], None], tmp_path: Path, recorde
     in_place(recorder)
     Program(stores, recorder, encrypt)
     in_place(os)
-    for number, (told, found) in enumerate(cuts(recorder.log, SEED, shuffles=True)):
+    for number, (told, found) in enumerate(cuts(recorder.log, shuffles=True)):
         verdict = judge(found, told, tmp_path / f"cut {number}")
         if verdict:
             yield verdict
-    assert number > 200
+    assert number > 100
 
 
 @pytest.mark.parametrize("encrypt", [False, True], ids=["plain", "sealed"])
