@@ -11,10 +11,12 @@ next.
   the references, clear the state, unlock. It may be killed before any step.
 * The next user of the stripe finishes a revocation that it finds.
 * X may end on its own (expiry, destroy), without the stripe.
+* At the cap the log-in ends X.
 
 Promised: every valid session of the owner has its reference, at every instant; a revocation that returned
 left no session whose log-in had returned before it; one that was killed removed all of them or none, once
-the next user came; and no log-in that began after a revocation had returned is undone by it.
+the next user came; no log-in that began after a revocation had returned is undone by it; and no log-in that
+did not happen ends a session.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ class Rules:
     lock_held_to_the_commit: bool = True  # T4
     state_before_removals: bool = True  # O2: a revocation writes down that it began
     next_user_finishes: bool = True  # O2
+    state_cleared_last: bool = True  # O2: and writes down that it ended when it has
     revoker_locks: bool = True  # log-in against revocation is ordered by the stripe's lock
+    cap_after_commit: bool = True  # what is above the cap ends when the log-in cannot fail any more
 
 
 class State(NamedTuple):
@@ -54,6 +58,7 @@ class State(NamedTuple):
     next: int = 0
     seen: tuple[bool, ...] = (True, True)  # by the sweeper: keep?
     ended: bool = False  # X ended on its own
+    evicted: bool = False  # X ended by the cap
     before: bool = False  # the log-in had returned when the revocation began
     after: bool = False  # the log-in began when the revocation had returned
 
@@ -74,10 +79,16 @@ def unlocked(state: State, who: str) -> State:
     return state._replace(holder="" if state.holder == who else state.holder)
 
 
-def login_steps(state: State, rules: Rules) -> Iterator[tuple[str, State]]:
+def at_cap(state: State) -> State:
+    return state._replace(records=put(state.records, X, NONE), ended=True, evicted=True)
+
+
+def login_steps(state: State, rules: Rules, capped: bool) -> Iterator[tuple[str, State]]:
     step = state.login
     if LOGIN in state.dead or step == 6:
         return
+    if capped and state.records[X] == LIVE and step == (5 if rules.cap_after_commit else 2):
+        yield "log-in: ends the oldest", at_cap(state)
     if step > 0:
         yield "the log-in is killed", state._replace(dead=state.dead | {LOGIN})
     if step == 0 and may_lock(state):
@@ -92,7 +103,9 @@ def login_steps(state: State, rules: Rules) -> Iterator[tuple[str, State]]:
     elif step == 3:
         promoted = put(state.records, C, LIVE) if state.records[C] == PENDING else state.records
         yield "log-in: promote", state._replace(records=promoted, login=4)
-    elif step == 4:
+    elif step == 4 and capped:
+        yield "log-in: goes on to the cap", state._replace(login=5)
+    elif step in (4, 5):
         late = state
         if not rules.reference_before_commit:
             late = state._replace(references=put(state.references, C, True))
@@ -131,7 +144,8 @@ def revoke_steps(state: State, rules: Rules) -> Iterator[tuple[str, State]]:
     elif step == 1:
         yield "revoke: state", state._replace(revoke=2, revoking=rules.state_before_removals)
     elif step == 2:
-        yield "revoke: removes X", removal(state, X, "revoke", 3)
+        revoking = state.revoking and rules.state_cleared_last
+        yield "revoke: removes X", removal(state, X, "revoke", 3)._replace(revoking=revoking)
     elif step == 3:
         yield "revoke: removes C", removal(state, C, "revoke", 4)
     elif step == 4:
@@ -153,9 +167,9 @@ def next_steps(state: State, rules: Rules) -> Iterator[tuple[str, State]]:
         yield "the next user", after._replace(next=9)
 
 
-def model(rules: Rules, until_violation: bool = False) -> Result[State]:
+def model(rules: Rules, until_violation: bool = False, capped: bool = False) -> Result[State]:
     def successors(state: State) -> Iterator[tuple[str, State]]:
-        yield from login_steps(state, rules)
+        yield from login_steps(state, rules, capped)
         yield from sweep_steps(state)
         yield from revoke_steps(state, rules)
         yield from next_steps(state, rules)
@@ -172,6 +186,8 @@ def model(rules: Rules, until_violation: bool = False) -> Result[State]:
             return "a revocation undoes a log-in that came after it"
         if state.next == 9 and state.before and not state.ended and valid(state, X) != valid(state, C):
             return "half a revocation stays"
+        if state.evicted and not state.retired:
+            return "a log-in that did not happen ended a session"
         return None
 
     return explore(State(), successors, violation, until_violation)

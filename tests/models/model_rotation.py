@@ -39,6 +39,8 @@ class Rules:
     drop_what_was_read: bool = True  # a drop takes only the very PENDING that was looked at
     promote_before_removal: bool = True  # T3: RETIRED goes only after its child was promoted
     one_child_each: bool = True  # each rotation has an id of its own for its child
+    promoted_at_any_age: bool = True  # PENDING that the parent names is promoted, however late
+    never_victims: bool = True  # what stands in the middle of a rotation is not evicted for room
 
 
 class Record(NamedTuple):
@@ -149,7 +151,8 @@ def looker_steps(state: State, rules: Rules) -> Iterator[tuple[str, State]]:
     elif me.step == 1:
         # The time counts at which the parent is read; without the rule, the time of the drop.
         over = due(state, me.issued) or not rules.parent_read_when_due
-        verdict = "promote" if names(state, rules, 0) else "drop" if over else "leave"
+        named = names(state, rules, 0) and (rules.promoted_at_any_age or not over)
+        verdict = "promote" if named else "drop" if over else "leave"
         yield f"looker reads the parent: {verdict}", state._replace(looker=Looker(2, me.issued, verdict))
     elif me.step == 2:
         after = state._replace(looker=Looker(0 if me.verdict == "leave" else 3))
@@ -173,6 +176,15 @@ def remover_steps(state: State, rules: Rules) -> Iterator[tuple[str, State]]:
         yield "remover promotes the child", after
     elif state.remover <= 1:
         yield "remover removes RETIRED", state._replace(parent=Record(), remover=2)
+
+
+def evictor_steps(state: State, rules: Rules) -> Iterator[tuple[str, State]]:
+    if rules.never_victims:
+        return
+    if state.parent.kind == RETIRED:
+        yield "RETIRED is evicted", state._replace(parent=Record())
+    if state.children[0].kind == PENDING:
+        yield "PENDING is evicted", state._replace(children=put(state.children, 0, Record()))
 
 
 def user_steps(state: State, rotators: int) -> Iterator[tuple[str, State]]:
@@ -206,6 +218,7 @@ def model(rules: Rules, rotators: int, until_violation: bool = False) -> Result[
             yield from rotator_steps(state, rules, who, 2 - rotators)
         yield from looker_steps(state, rules)
         yield from remover_steps(state, rules)
+        yield from evictor_steps(state, rules)
         yield from user_steps(state, rotators)
 
     def violation(state: State, at_rest: bool) -> str | None:

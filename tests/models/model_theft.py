@@ -39,6 +39,7 @@ class Rules:
     repair_when_odd: bool = True
     seq_before_the_first_store: bool = True
     byte_held_while_attached: bool = True  # P2: a process keeps its byte as long as it may hold locks
+    waits_end_by_themselves: bool = True  # who waits looks again after a time, woken or not
 
 
 class Process(NamedTuple):
@@ -59,6 +60,7 @@ class State(NamedTuple):
     seq: int = 0
     numbers: tuple[int, int] = (0, 0)
     wrong: str = ""
+    woken: bool = False
 
 
 def put(items: tuple[Any, ...], index: int, value: object) -> Any:
@@ -182,13 +184,20 @@ class Steps:
 
     def release(self) -> Iterator[tuple[str, State]]:
         free = self.state._replace(word=None, waiters=False)
-        yield "releases the lock", self.inside(self.become(free, at="attached", turns=1))
+        # Without the rule the waiters are woken by a call of its own, and only by that.
+        at = "attached" if self.rules.waits_end_by_themselves else "wake"
+        yield "releases the lock", self.inside(self.become(free, at=at, turns=1))
+
+    def wake(self) -> Iterator[tuple[str, State]]:
+        yield "wakes who waits", self.become(self.state._replace(woken=True), at="attached")
 
     # ---- waiting ----
 
     def wait(self) -> Iterator[tuple[str, State]]:
         """A slice is over."""
         word = self.state.word
+        if not self.rules.waits_end_by_themselves and not self.state.woken:
+            return
         if word is None:
             yield "finds the lock free", self.become(at="attached", seen=None)
         elif self.state.bytes[word[0]] == -1:
@@ -264,6 +273,8 @@ def model(rules: Rules, until_violation: bool = False) -> Result[State]:
     def violation(state: State, at_rest: bool) -> str | None:
         if state.wrong:
             return state.wrong
+        if asleep(state):
+            return "a waiter sleeps for good"
         inside = [
             p for p in state.processes if not p.dead and p.at in ("odd", "first", "second", "even", "release")
         ]
@@ -278,6 +289,13 @@ def model(rules: Rules, until_violation: bool = False) -> Result[State]:
         if not at_rest and state.word is not None and stuck(state):
             return "the lock stays locked for good"
         return None
+
+    def asleep(state: State) -> bool:
+        """Nobody else has anything left to do, and who waits takes no step."""
+        living = [number for number, p in enumerate(state.processes) if not p.dead and (p.at != "attached" or p.turns == 0)]
+        return bool(living) and all(
+            state.processes[number].at == "wait" and not any(Steps(state, rules, number).wait()) for number in living
+        )
 
     def stuck(state: State) -> bool:
         """The word names a slot that a living process uses, and is not that process's."""

@@ -11,6 +11,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 import model_counters
+import model_epoch
 import model_journal
 import model_owners
 import model_renewal
@@ -27,12 +28,21 @@ MODELS: dict[str, tuple[type, Callable[[Any, bool], Any], int]] = {
     ),
     "renewal": (model_renewal.Rules, model_renewal.model, 100),
     "owners": (model_owners.Rules, model_owners.model, 1_000),
+    "owners at the cap": (
+        model_owners.Rules,
+        lambda rules, first: model_owners.model(rules, first, capped=True),
+        1_000,
+    ),
+    "everybody out": (model_epoch.Rules, model_epoch.model, 500),
     "counters": (model_counters.Rules, model_counters.model, 30_000),
     "theft": (model_theft.Rules, model_theft.model, 50_000),
     "journal": (model_journal.Rules, model_journal.model, 5_000),
 }
-# The rules of a rotation need one rotator, or two.
-SEEN_IN = {model_rotation.Rules: ("rotation", "two rotations")}
+# The rules of a rotation need one rotator, or two; one of those of owners needs the cap.
+SEEN_IN = {
+    model_rotation.Rules: ("rotation", "two rotations"),
+    model_owners.Rules: ("owners", "owners at the cap"),
+}
 RULES = {
     field.name: SEEN_IN.get(rules, (name,))
     for name, (rules, _, _) in MODELS.items()
