@@ -104,7 +104,8 @@ struct orphan {                           /* a session that ended, and the recor
     uint8_t parent[32], child[32];
 };
 
-/* A shard in hand: locked, its epoch current, its index in view. tests/models/model_epoch.py is the specification of epochs. */
+/* A shard in hand: locked, its epoch current, its index in view. tests/models/model_epoch.py is the specification of the
+ * epochs. */
 struct hold {
     struct sessile *table;
     struct shard *shard;

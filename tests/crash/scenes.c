@@ -24,6 +24,8 @@ enum before {
 static uint32_t class_size(const struct world *world, unsigned class)
 {
     const struct geometry *geometry = &world->table->arena.geometry;
+    if (geometry->class_count != CLASSES - 1)
+        world_fail("a small table has %u classes of records", geometry->class_count);
     return class < geometry->class_count ? geometry->class_size[class] : 2 * geometry->unit_size;
 }
 
@@ -249,19 +251,29 @@ static void prepare_evict(struct world *world, unsigned variant, uint64_t seed)
         snprintf(world->members[world->fresh].owner, sizeof world->members[0].owner, "kate");
 }
 
+static bool has_pages(const struct world *world)
+{
+    const struct arena *arena = &world->table->arena;
+    return atomic_load(&arena->header->used_units) < arena->geometry.units - arena->geometry.reserve_units;
+}
+
 /* No page is free: records of a sparse page are moved together before a new session finds room. */
 static void prepare_evacuate(struct world *world, unsigned variant, uint64_t seed)
 {
     world_begin(world, 4000, SESSILE_MEMORY_MIN, 1.0, seed);
-    static const uint32_t lengths[] = {3500, 900, 1900};
+    static const uint32_t lengths[] = {3500, 2500, 3000};
     uint32_t length = lengths[variant % 3];
     unsigned added = 0;
-    while (world->count < WORLD_MEMBERS - 2 && atomic_load(&world->table->arena.header->used_units) <
-           world->table->arena.geometry.units - world->table->arena.geometry.reserve_units)
-        world_add(world, NULL, added++ % 4 ? 150 : length, WORLD_UNORDERED);
+    while (world->count < WORLD_MEMBERS - 2 && has_pages(world))
+        world_add(world, NULL, added++ % 3 ? 150 : length, WORLD_UNORDERED);
     for (unsigned i = 0; i < world->count; i++)
         if (world_random(&world->random) % 5 < 3 && world->members[i].session.fields_length <= 150)
             world_remove(world, i);
+    /* Pages that became free are taken by sessions that fill one each. */
+    while (world->count < WORLD_MEMBERS - 2 && has_pages(world))
+        world_add(world, NULL, 3900, WORLD_UNORDERED);
+    if (has_pages(world))
+        world_fail("preparation: pages are left");
     world->fresh = world_id(world, variant / 3 ? SHARD : 0, WORLD_ANYWHERE);
     world->length = 3900;
     world->members[world->fresh].group = 1;

@@ -281,8 +281,8 @@ MUTATED: dict[str, dict[str, tuple[str, ...]]] = {
         "fire": ("sweep:0", "retired:2"),
         "first_victim": ("evict",),
         "shard_evict": ("evict:0", "evict:1"),
-        "move": ("evacuate", "home"),
-        "shard_evacuate_page": ("evacuate",),
+        "move": ("evacuate:0", "home"),
+        "shard_evacuate_page": ("evacuate:0",),
         "shard_leave": ("remove",),
     },
     "recover.c": {
@@ -295,23 +295,18 @@ MUTATED: dict[str, dict[str, tuple[str, ...]]] = {
         "adopt": ("take-over:65", "take-over:90"),
     },
     "table.c": {
-        "touch": ("load", "forwarded"),
         "insert": ("create", "create-owned"),
-        "sessile_create": ("create-owned:3",),
-        "update_once": ("update",),
         "end_located": ("remove",),
         "sessile_collect": ("collect",),
     },
-    "listing.c": {"sessile_sweep": ("sweep",), "sessile_revoke_all": ("revoke-all",)},
+    "listing.c": {"sessile_revoke_all": ("revoke-all",)},
     "opening.c": {
         "add_key": ("attach",),
-        "check_keys": ("attach",),
         "repair_pool": ("attach-unclean:65", "take-over:65"),
-        "take_over": ("update", "create-owned:3"),
+        "take_over": ("take-over:65", "take-over:90", "take-over:120"),
         "settle": ("attach-unclean:65",),
     },
     "process.c": {"own": ("attach", "attach-unclean:65"), "process_attach": ("attach",), "process_reap": ("take-over:65",)},
-    "lock.c": {"lock_take": ("create",), "lock_release": ("create",)},
     "owner.c": {
         "obtain": ("create-owned:0", "create-owned:3"),
         "owner_add": ("create-owned:3", "create-owned:7"),
@@ -343,8 +338,8 @@ MUTATED: dict[str, dict[str, tuple[str, ...]]] = {
         "list_remove": ("create", "remove"),
         "pool_end": ("create:12", "chunk"),
         "count_units": ("create:12", "remove:1"),
-        "arena_unlist": ("evacuate", "compact:0"),
-        "arena_relist": ("evacuate",),
+        "arena_unlist": ("evacuate:0", "compact:0"),
+        "arena_relist": ("evacuate:0",),
         "arena_reserve": ("chunk",),
         "arena_rebuild_page": ("take-over:65", "take-over:90"),
         "arena_rebuild_units": ("take-over:65", "take-over:90"),
@@ -372,7 +367,8 @@ DERIVED = re.compile(
 )
 # Figures for people and hints: no decision stands on them.
 FIGURES = re.compile(
-    r"lsn|->revoked|->recoveries|->quarantined|->recovered|->count\b|->hand|->search"
+    r"lsn|->(revoked|expired|evicted|created)\+\+|->revoked|->recoveries|->quarantined|->recovered|->count\b|->hand|->search|"
+    r"note_use\(|->process_id|->attached_ms"
 )
 # What a record says: it counts only from its commit on.
 PAYLOAD = re.compile(r"^(slot->|memcpy\((\(void \*\)&)?slot->|atomic_store_explicit\(&slot->used)")
@@ -384,7 +380,8 @@ PRIVATE = re.compile(
     r"^(return|break|continue|goto|bool|const|struct|u?int\d+_t|_Atomic|enum|size_t|static|\}|refusal->|retired\.|"
     r"\*?(slot|done|freed|place|link|moved|moves|to|from|answer|status|sessions|anonymous|count|more|committed|added) [+]?= |"
     r"image\.|image->|memcpy\(image|image_(end|begin)|note_orphan|rotation->|recovery\.|hold->index|view\(|shard_view_index|"
-    r"atomic_fetch_add\(&table->)|\breturn\b|RECORD_RETIRED\) note_orphan|refusal->status = "
+    r"atomic_fetch_add\(&table->|shard_report\(|defer\(|recovery->|process->local->|walk->|hold->orphan_count|"
+    r"arena_forget_order\()|\breturn\b|if \(record == other && arena_place|RECORD_RETIRED\) note_orphan|refusal->status = "
 )
 
 
