@@ -29,7 +29,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help demo test test-fast test-private test-sanitized django-suites django-5.2 django-6 django-newest flask-suites \
 	starlette-suite check-c crash fuzz fuzz-snapshots lint bench bench-gate bench-smoke wheel sdist-check free-threaded \
-	test-free-threaded clean
+	test-free-threaded test-threads-sanitized run-threads-sanitized clean
 
 ## help            this list
 help:
@@ -151,6 +151,17 @@ test-free-threaded: $(BUILT)
 	$(RUN) -c 'import sys, sessile; sys.exit(sys._is_gil_enabled() and "importing sessile enabled the GIL")'
 	$(RUN) -m pytest -m "not slow and not packaging" --ignore=tests/models
 
+## test-threads-sanitized  tests/test_threads.py on a free-threaded CPython that is built for the thread sanitizer, as is
+##                 sessile then; builds both Pythons where they are missing (see free-threaded)
+test-threads-sanitized:
+	python=$$(.ci/free-threaded-python) && sanitized=$$(THREAD_SANITIZER=1 .ci/free-threaded-python) && \
+	$(MAKE) --no-print-directory run-threads-sanitized PYTHON="$$python" SANITIZED="$$sanitized" GROUP=free-threaded
+
+run-threads-sanitized: build/threads/.built
+	PYTHONPATH="$(CURDIR)/build/threads/lib:$$(echo $(CURDIR)/$(VENV)/lib/python3*/site-packages)" \
+	TSAN_OPTIONS="suppressions=$(CURDIR)/tests/thread_sanitizer.txt exitcode=66 history_size=4" \
+	$(SANITIZED) -m pytest tests/test_threads.py
+
 ## clean           removes everything that make made, the environments included
 clean:
 	rm -rf .venv .venv-* build dist src/*.egg-info src/sessile/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -184,8 +195,9 @@ $(MEASURED): $(BUILT)
 
 build/private/.built: export SESSILE_PRIVATE_HOME := 1
 build/sanitized/.built: export SESSILE_SANITIZE := address,undefined
+build/threads/.built: export SESSILE_SANITIZE := thread
 build/symbols/.built: export SESSILE_SYMBOLS := 1
-build/private/.built build/sanitized/.built build/symbols/.built: $(BUILT) $(wildcard src/sessile/*.py src/sessile/*/*.py)
+build/private/.built build/sanitized/.built build/symbols/.built build/threads/.built: $(BUILT) $(wildcard src/sessile/*.py src/sessile/*/*.py)
 	rm -rf $(@D)
 	$(RUN) setup.py -q build --build-base $(@D) --build-lib $(@D)/lib
 	@touch $@

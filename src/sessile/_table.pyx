@@ -551,8 +551,11 @@ cdef class Record:
 
     def _write(self):
         """Called before each change of any kind; a session that ended cannot be changed."""
+        cdef bint ended
         self.use()
-        if self.state_ == STATE_ENDED:
+        with cython.critical_section(self):
+            ended = self.state_ == STATE_ENDED
+        if ended:
             raise SessionGone(handle=self.handle)
 
     def _view(self):

@@ -286,6 +286,26 @@ static void prepare_run(struct world *world, unsigned variant, uint64_t seed)
     world->length = 7000;
 }
 
+/* Not even the reserve has a page, and none can be emptied: for an update another session of the shard is evicted, and the
+ * one that is updated is spared. */
+static void prepare_make_room(struct world *world, unsigned variant, uint64_t seed)
+{
+    const struct arena *arena;
+    (void)variant;
+    world_begin(world, 4000, SESSILE_MEMORY_MIN, 1.0, seed);
+    arena = &world->table->arena;
+    for (unsigned i = 0; i < 16; i++)
+        world_add_in(world, SHARD, NULL, 300, WORLD_UNORDERED);
+    while (has_pages(world))
+        world_add(world, NULL, 3900, WORLD_UNORDERED);
+    for (unsigned i = 1; i < 16 && atomic_load(&arena->header->used_units) < arena->geometry.units; i++)
+        world_update(world, i, 3900);
+    if (atomic_load(&arena->header->used_units) < arena->geometry.units)
+        world_fail("preparation: pages are left");
+    world->members[0].group = 1;
+    world->length = 3900;
+}
+
 /* Records that shrank while no page was free lie in slots too large for them; a page is lent, and they move there. */
 static void prepare_home(struct world *world, unsigned variant, uint64_t seed)
 {
@@ -653,6 +673,7 @@ const struct scene scenes[] = {
     {"evict", 4, prepare_evict, act_create, .one_commit = false},
     {"evacuate", 6, prepare_evacuate, act_create, .heavy = true},
     {"run", 4, prepare_run, act_create, .heavy = true},
+    {"make-room", 1, prepare_make_room, act_update, .heavy = true},
     {"home", 4, prepare_home, act_home, .one_commit = false},
     {"chunk", 1, prepare_chunk, act_create, .one_commit = false},
     {"doubling", 2, prepare_doubling, act_create, .one_commit = false},

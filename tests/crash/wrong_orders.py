@@ -279,7 +279,7 @@ MUTATED: dict[str, dict[str, tuple[str, ...]]] = {
         "grow_index": ("doubling",),
         "refile": ("sweep:2", "sweep:3"),
         "fire": ("sweep:0", "retired:2"),
-        "first_victim": ("evict",),
+        "first_victim": ("make-room",),
         "shard_evict": ("evict:0", "evict:1"),
         "move": ("evacuate:0", "home"),
         "shard_evacuate_page": ("evacuate:0",),
@@ -363,7 +363,7 @@ DERIVED = re.compile(
     r"index_(insert|replace|remove|clear|grow)\(|unfile_record\(|shard_file\(|count_record\(|retired|forwarding|"
     r"->entries|->active|->(next|prev),|->tick|->next_fire|lists|\bpage->|pages\(arena\)|set_units\(|count_units\(|"
     r"list_(add|remove)\(|wheel|arena_rebuild_|shard_clear_derived\(|\bgrow\(|grow_index\(|->(sessions|anonymous), |"
-    r"write_entry\(|settle\(|bitmap|heads|explicit\(link, (0|page)"
+    r"write_entry\(|settle\(|bitmap|heads|explicit\(link, (0|page)|in_use|->used_(anonymous_)?units|used\["
 )
 # Figures for people and hints: no decision stands on them.
 FIGURES = re.compile(
@@ -380,7 +380,7 @@ PRIVATE = re.compile(
     r"^(return|break|continue|goto|bool|const|struct|u?int\d+_t|_Atomic|enum|size_t|static|\}|refusal->|retired\.|"
     r"\*?(slot|done|freed|place|link|moved|moves|to|from|answer|status|sessions|anonymous|count|more|committed|added) [+]?= |"
     r"image\.|image->|memcpy\(image|image_(end|begin)|note_orphan|rotation->|recovery\.|hold->index|view\(|shard_view_index|"
-    r"atomic_fetch_add\(&table->|shard_report\(|defer\(|recovery->|process->local->|walk->|hold->orphan_count|"
+    r"atomic_fetch_add\(&table->|shard_report\(|defer\(|recovery->|(atomic_store(_explicit)?\(&)?process->local->|void \*|walk->|hold->orphan_count|"
     r"arena_forget_order\()|\breturn\b|if \(record == other && arena_place|RECORD_RETIRED\) note_orphan|refusal->status = "
 )
 
@@ -400,6 +400,7 @@ class Equal:
 
 
 ALONE = "needs another process in between; tests/c and the campaign have them"
+LOCKS = "two locks that are never held at once: tests/c asserts the order of locks"
 AGAIN = "the epoch is still the old one: whoever comes next empties it all again"
 EQUAL = (
     Equal("reset", "system_wipe(", "arena_rebuild_page(", "the page goes back, and its links with it"),
@@ -416,6 +417,24 @@ EQUAL = (
     Equal("move_entry", "key[0], 0", "system_wipe(", "this memset begins at the front; the order with another is above"),
     Equal("owner_revoke", "revoking, 0", "tidy(", "an entry without references is freed either way"),
     Equal("arena_return_page", "lists->free", "pool_begin(", "the lists belong to the shard, and to its seq"),
+    Equal("shard_leave", "lock_release(", "forget_parent(", LOCKS),
+    Equal("room_leave", "shard_leave(", "room_settle(", LOCKS),
+    Equal("advance_shard", "shard_leave(", "room_settle(", LOCKS),
+    Equal("room_leave", "shard_advance(", "shard_leave(", ALONE),
+    Equal("room_leave", "advance_shard(", "shard_recount(", "neither needs the other"),
+    Equal("end_located", "shard_remove(", "room_leave(", ALONE),
+    Equal("forget_anonymous", "shard_remove(", "room_leave(", ALONE),
+    Equal("process_reap", "take_over(", "system_close(", ALONE),
+    Equal("owner_claim", "sweep_own(", "sweep(hold, call, SWEEP_ENTRIES)", "both drop what is stale"),
+    Equal("owner_claim", "SWEEP_ENTRIES", "SWEEP_WHEN_FULL", "both drop what is stale"),
+    Equal("owner_claim", "SWEEP_WHEN_FULL", "owner_leave(", ALONE),
+    Equal("owner_unclaim", "drop(", "tidy(", "an entry without references is swept"),
+    Equal("owner_unclaim", "tidy(", "owner_leave(", ALONE),
+    Equal("succession_drop", "shard_remove(", "shard_leave(", ALONE),
+    Equal("sessile_end_theft", "memcpy(", "shard_leave(", ALONE),
+    Equal("retire_collect", "retired", "shard_leave(", ALONE),
+    Equal("retire_collect", "RECORD_RETIRED", "shard_leave(", ALONE),
+    Equal("pool_end", "pool_seq", "lock_release(", ALONE),
     Equal("attempt", "drop_child", "succession_promote", "either the one or the other"),
 )
 
