@@ -33,7 +33,7 @@ class Program:
 
     Attributes:
         seconds, quick_seconds: what it took when it was last looked at, for the bar.
-        named: only when its name is given, or quick: it is about crashes rather than speed, and long.
+        named: only when its name is given, or quick: it is long, and about crashes or a model rather than speed.
     """
 
     module: str
@@ -47,6 +47,7 @@ PROGRAMS = (
     Program("peers", 220, 30),
     Program("measure", 90, 5, "operations"),
     Program("scaling", 90, 5),
+    Program("misses", 300, 20, named=True),
     Program("where", 25, 8),
     Program("instructions", 20, 15),
     Program("fill", 8, 8),
