@@ -702,6 +702,15 @@ def test_a_former_secret_key_still_opens_sessions(tmp_path: Any, monkeypatch: py
         assert later_store.load(store.create({"a": 1}).id) is not None
 
 
+def test_another_secret_key_without_the_former_one_is_refused(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sessile.store._own_directory", lambda: str(tmp_path))
+    app, later = own_app(), own_app()
+    later.config["SECRET_KEY"] = "another"
+    extension = Sessile(later)
+    with Sessile(app).store, pytest.raises(sessile.AttachError, match="secret"):
+        _ = extension.store
+
+
 def test_tests_have_a_table_of_their_own(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when the application learns late that it is tested."""
     monkeypatch.setattr("sessile.store._own_directory", lambda: str(tmp_path))

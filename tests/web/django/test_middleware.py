@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -28,6 +29,14 @@ def log_in(browser: Any, name: str = "alice") -> str:
     key: str = reply.json()["key"]
     assert browser.cookies[COOKIE].value == key
     return key
+
+
+def djangos_middleware() -> Any:
+    """Within it the site has the engine of sessile and the middleware of Django."""
+    from django.conf import settings
+
+    ours, djangos = "sessile.web.django.SessionMiddleware", "django.contrib.sessions.middleware.SessionMiddleware"
+    return override_settings(MIDDLEWARE=[djangos if each == ours else each for each in settings.MIDDLEWARE])
 
 
 @pytest.fixture
@@ -206,10 +215,7 @@ def test_a_late_save_after_a_log_out_is_dropped(browser: Any, new_browser: Any, 
 
 
 def test_the_engine_alone_leaves_the_late_save_to_django(database: None, site: Any, during: Any) -> None:
-    names = ["sessile.web.django.SessionMiddleware", "django.contrib.sessions.middleware.SessionMiddleware"]
-    from django.conf import settings
-
-    with override_settings(MIDDLEWARE=[names[1] if each == names[0] else each for each in settings.MIDDLEWARE]):
+    with djangos_middleware():
         browser = Client()
         browser.post("/login", {"username": "alice", "password": "sesame"})
         key = browser.cookies["sessionid"].value
@@ -231,6 +237,38 @@ def test_parallel_requests_lose_nothing(browser: Any, new_browser: Any, during: 
     assert [reply.status_code for reply in replies] == [200] * 4
     fields = browser.get("/read").json()["fields"]
     assert {f"key{at}" for at in range(8)} | {"late"} <= set(fields)
+
+
+def test_parallel_requests_lose_nothing_with_djangos_middleware(database: None, site: Any, during: Any) -> None:
+    """CON-03: one setting changed, and no 400 either."""
+    with djangos_middleware():
+        browsers = [Client() for _ in range(9)]
+        browsers[0].post("/login", {"username": "alice", "password": "sesame"})
+        for other in browsers[1:]:
+            other.cookies["sessionid"] = browsers[0].cookies["sessionid"].value
+        during.append(lambda: [browsers[at].get(f"/write?key{at}=1") for at in range(1, 5)])
+        assert browsers[0].get("/late").status_code == 200
+        during.clear()
+        with ThreadPoolExecutor(4) as pool:
+            replies = list(pool.map(lambda at: browsers[at].get(f"/write?key{at}=2"), range(5, 9)))
+        assert [reply.status_code for reply in replies] == [200] * 4
+        fields = browsers[0].get("/read").json()["fields"]
+        assert {f"key{at}" for at in range(1, 9)} | {"late", "_auth_user_id"} <= set(fields)
+
+
+def test_csrf_tokens_in_the_session(site: Any, database: None) -> None:
+    """CSRF_USE_SESSIONS: the admin's log-in page with a token that is kept in the session."""
+    with override_settings(CSRF_USE_SESSIONS=True):
+        browser = Client(enforce_csrf_checks=True, headers={"host": "shop.example", "referer": "https://shop.example/"})
+        page = browser.get("/admin/login/", secure=True)
+        assert "csrftoken" not in page.cookies
+        form = {"username": "root", "password": "sesame"}
+        assert browser.post("/admin/login/", form, secure=True).status_code == 403
+        token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page.content.decode())
+        assert token is not None
+        form["csrfmiddlewaretoken"] = token[1]
+        assert browser.post("/admin/login/", form, secure=True).status_code == 302
+        assert browser.get("/me", secure=True).json()["user"] == "root"
 
 
 def test_changes_inside_of_a_value_are_saved(browser: Any) -> None:
