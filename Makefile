@@ -28,8 +28,8 @@ export SESSILE_WERROR := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help demo test test-fast test-private test-sanitized django-suites django-5.2 django-6 django-newest flask-suites \
-	starlette-suite check-c crash fuzz fuzz-snapshots lint bench bench-gate bench-smoke wheel sdist-check free-threaded \
-	test-free-threaded test-threads-sanitized run-threads-sanitized clean
+	starlette-suite starsessions-suite check-c crash fuzz fuzz-snapshots lint bench bench-gate bench-smoke wheel sdist-check \
+	free-threaded test-free-threaded test-threads-sanitized run-threads-sanitized clean
 
 ## help            this list
 help:
@@ -73,6 +73,10 @@ flask-suites: $(BUILT)
 ## starlette-suite Starlette's own session tests with our middleware; pip downloads them
 starlette-suite: $(BUILT)
 	$(RUN) tests/web/starlette_suite.py
+
+## starsessions-suite  the tests of starsessions with a store of its kind on our table; git fetches them (FROM= a clone)
+starsessions-suite: $(BUILT)
+	$(RUN) tests/web/starsessions_suite.py $(FROM)
 
 ## test-sanitized  the suite with the C code under the address and undefined-behaviour sanitizers, but for valgrind's
 ##                 and the models

@@ -118,6 +118,19 @@ class Outcomes:
             self.passed.add(name)
 
 
+def judge(suite: str, outcomes: Outcomes, differences: dict[str, str]) -> int:
+    """Print how a suite went; 0 if all is as it should be."""
+    wrong = [f"{name}: {why}" for name, why in outcomes.failed.items() if name not in differences]
+    wrong += [f"{name}: it does not fail any more" for name in differences.keys() & outcomes.passed]
+    wrong += [f"{name}: there is no such test" for name in differences.keys() - outcomes.passed - outcomes.failed.keys()]
+    for name, reason in differences.items():
+        print(f"differs: {name}: {reason}")
+    for line in wrong:
+        print(f"WRONG: {line}")
+    print(f"{suite}: {len(outcomes.passed)} pass, {len(differences)} differ on purpose, {len(wrong)} wrong")
+    return 1 if wrong or not outcomes.passed else 0
+
+
 def main() -> int:
     folder = BUILD / "suite"
     folder.mkdir(parents=True, exist_ok=True)
@@ -129,16 +142,7 @@ def main() -> int:
     sys.path.insert(0, str(folder))
     options = ["-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", "-c", os.devnull]
     pytest.main([*options, str(folder)], plugins=[outcomes])
-    wrong = [f"{name}: {why}" for name, why in outcomes.failed.items() if name not in DIFFERENCES]
-    wrong += [f"{name}: it does not fail any more" for name in DIFFERENCES.keys() & outcomes.passed]
-    wrong += [f"{name}: there is no such test" for name in DIFFERENCES.keys() - outcomes.passed - outcomes.failed.keys()]
-    for name, reason in DIFFERENCES.items():
-        print(f"differs: {name}: {reason}")
-    for line in wrong:
-        print(f"WRONG: {line}")
-    counts = f"{len(outcomes.passed)} pass, {len(DIFFERENCES)} differ on purpose, {len(wrong)} wrong"
-    print(f"Starlette {version('starlette')}: {counts}")
-    return 1 if wrong or not outcomes.passed else 0
+    return judge(f"Starlette {version('starlette')}", outcomes, DIFFERENCES)
 
 
 if __name__ == "__main__":
