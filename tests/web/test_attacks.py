@@ -1,8 +1,9 @@
 """Attacks on sessions, and faults that other session systems have, each carried out against a running server.
 
 Those that need time to pass are against a server in this process, whose store has a clock that can be
-advanced; the others against two worker processes of gunicorn. What no server is needed for, or would hide in
-the noise of its network (timing of look-ups, hash flooding, hostile memory), has its tests beside those parts.
+advanced; the others against two worker processes of gunicorn. That a comparison takes the same time whatever it
+compares, which a network would hide, has its proof beside that part (STO-02); here is that no answer and no counter
+tells more than that there is no such session.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import http.client
+import json
 import os
 import re
 import signal
@@ -18,6 +20,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -198,6 +201,67 @@ def test_brute_force(workers: Any) -> None:
     assert after.misses - before.misses >= len(guesses)
 
 
+def answer_to(server: Any, id: str) -> tuple[int, list[tuple[str, str]], bytes]:
+    """All that a client can see."""
+    reply = server.client().ask("/show", cookie=f"__Host-Http-id={id}")
+    return reply.status, [field for field in reply.headers if field[0] != "Date"], reply.body
+
+
+def test_timing_of_a_look_up(here: Any) -> None:
+    """STO-02, SID-07, DOS-08: whatever a guess has in common with an id, the same is done for it: one look-up that finds
+    nothing, and the very same answer. What cannot be an id is not looked up at all. An id that was one once looks like one
+    that never was."""
+    known = logged_in(here, "tim").cookie.split("=")[1]
+    ended = logged_in(here, "tina")
+    ended_id = ended.cookie.split("=")[1]
+    ended.ask("/logout")
+
+    def other(character: str) -> str:
+        return "A" if character != "A" else "B"
+
+    nearly = [known[:at] + other(known[at]) + known[at + 1 :] for at in range(32)]
+    strange = [other(known[0]) * 32, *(base64.urlsafe_b64encode(os.urandom(24)).decode() for _ in range(8))]
+    nothing = answer_to(here, strange[0])
+    for guess in nearly + strange:
+        before = here.store.stats()
+        assert answer_to(here, guess) == nothing
+        after = here.store.stats()
+        assert (after.misses - before.misses, after.loads - before.loads) == (1, 0)
+        assert after.malformed == before.malformed
+    for guess in (known[:-1], known + "A", known[:-1] + "=", known[:-1] + "%41", "", "x"):
+        before = here.store.stats()
+        assert answer_to(here, guess) == nothing
+        after = here.store.stats()
+        assert (after.misses, after.malformed - before.malformed) == (before.misses, 1)
+    assert answer_to(here, ended_id) == nothing
+    assert json.loads(answer_to(here, known)[2])["owner"] == "tim"
+
+
+def test_ids_that_collide(serve_here: Serve, make_store: Callable[..., sessile.Store]) -> None:
+    """DOS-06: sessions that share a shard, and a place in its index, as nobody without the key could choose them: each
+    is found, and only each, while others of them come and go in between."""
+    server = serve_here(make_store(capacity=10_000, memory="16 MiB", anonymous_share=1.0))
+    by_place: dict[tuple[int, int], list[sessile.Session]] = {}
+    for number in range(4000):
+        session = server.store.create({"who": str(number)})
+        digest = session._digest[0]
+        # The shard is chosen by the highest bits of the first eight bytes, the place by those of the first four.
+        by_place.setdefault((digest[7] >> 5, digest[3] >> 3), []).append(session)
+    colliding = max(by_place.values(), key=len)
+    assert len(colliding) >= 8
+    for sessions in by_place.values():
+        if sessions is not colliding:
+            for session in sessions:
+                session.destroy()
+    while colliding:
+        for session in colliding:
+            shown = server.client().show(cookie=f"__Host-Http-id={session.id}")
+            assert shown["fields"] == {"who": session["who"]}
+        gone = colliding.pop(len(colliding) // 2)
+        server.client().ask("/logout", cookie=f"__Host-Http-id={gone.id}")
+        assert server.client().show(cookie=f"__Host-Http-id={gone.id}")["fields"] == {}
+
+
 # ---- riding and donation ----
 
 
@@ -368,6 +432,60 @@ def test_a_planted_table(serving: Serve, private_folder: Path, monkeypatch: pyte
         with serving("gunicorn-sync", private_folder, wait=False) as server:
             assert refused(server) == "AttachError"
     assert not (private_folder / "elsewhere").exists()
+
+
+def nonzero(table: int) -> list[int]:
+    """The offsets of what is in use in a file with holes."""
+    used = []
+    at, size = 0, os.fstat(table).st_size
+    while at < size:
+        try:
+            at = os.lseek(table, at, os.SEEK_DATA)
+        except OSError:
+            break
+        end = os.lseek(table, at, os.SEEK_HOLE)
+        used += [at + place for place, octet in enumerate(os.pread(table, end - at, at)) if octet]
+        at = end
+    return used
+
+
+@pytest.mark.shared_home
+@pytest.mark.parametrize("seed", range(2))
+def test_hostile_memory(serving: Serve, private_folder: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """MPR-05: a local process that may write to the table flips bits in it, in records, indices, locks and headers,
+    while requests are served. No worker dies of it; what was damaged is refused, and nobody gets what is another's."""
+    monkeypatch.setenv("SESSILE_TABLE", str(private_folder / "table"))
+    random = Random(seed)
+    with serving("gunicorn-gthread", private_folder) as server:
+        clients = []
+        for number in range(60):
+            client = logged_in(server, f"hal{number}")
+            client.ask(f"/set?who={number}")
+            client.connection.close()
+            clients.append(client)
+        table = os.open(private_folder / "table", os.O_RDWR)
+        try:
+            used = nonzero(table)
+            assert len(used) > 1000
+            sound = 0
+            for _ in range(300):
+                for offset in random.choices(used, k=4):
+                    octet = os.pread(table, 1, offset)[0] ^ 1 << random.randrange(8)
+                    os.pwrite(table, bytes([octet]), offset)
+                number = random.randrange(60)
+                reply = server.client().ask("/show", cookie=clients[number].cookie)
+                assert reply.status in (200, 500, 503)
+                if reply.status == 200:
+                    shown = json.loads(reply.body)
+                    seen = (shown["owner"], shown["fields"])
+                    assert seen in [(f"hal{number}", {"who": str(number)}), (None, {})]
+                    sound += seen[0] is not None
+        finally:
+            os.close(table)
+        assert sound < 300
+        assert "was sent SIG" not in server.log.read_text()
+        assert server.log.read_text().count("Booting worker") == 2
+        assert server.client().ask("/untouched").status == 200
 
 
 def answering(server: Any) -> int:

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.timeout(300)
+
 WORK = Path(__file__).with_name("linear.py")
 
 
