@@ -9,6 +9,7 @@ They depend on the disk: put the directory on the one that is meant with TMPDIR.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import resource
 import shutil
@@ -16,14 +17,17 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import sessile
 from benchmarks import record
 from benchmarks.record import Section
-from sessile import persistence
+from sessile import disk, persistence
 
 PAYLOAD = {"text": "x" * 150}
 SECRET = b"benchmark" * 4
+AT_ONCE = 64
+MODEL_SYNC = 0.002
 
 
 def open_store(directory: str, count: int) -> sessile.Store:
@@ -123,24 +127,79 @@ def logouts(section: Section, directory: str, store: sessile.Store, times: int) 
         "<= 1.5 x",
         f"{end:.0f} ({sync:.0f}): {end / sync:.2f} x",
     )
-    sessions = [store.create(PAYLOAD) for _ in range(64 * 10)]
+
+
+def one_by_one(store: sessile.Store, each: int) -> float:
+    """Durable log-outs a second, one after the other."""
+    sessions = [store.create(PAYLOAD) for _ in range(each)]
+    began = time.perf_counter()
+    for session in sessions:
+        session.destroy()
+    return each / (time.perf_counter() - began)
+
+
+def in_threads(store: sessile.Store, each: int) -> float:
+    """The same in 64 threads at once."""
+    sessions = [store.create(PAYLOAD) for _ in range(AT_ONCE * each)]
+    start = threading.Barrier(AT_ONCE + 1)
 
     def work(part: list[sessile.Session]) -> None:
+        start.wait()
         for session in part:
             session.destroy()
 
-    threads = [threading.Thread(target=work, args=(sessions[first::64],)) for first in range(64)]
-    began_all = time.perf_counter()
+    threads = [threading.Thread(target=work, args=(sessions[first::AT_ONCE],)) for first in range(AT_ONCE)]
     for thread in threads:
         thread.start()
+    start.wait()
+    began = time.perf_counter()
     for thread in threads:
         thread.join()
-    rate = len(sessions) / (time.perf_counter() - began_all)
-    section.row(
-        "64 at once, a second (one by one)",
-        ">= 10 x",
-        f"{rate:.0f} ({1e6 / end:.0f}): {rate * end / 1e6:.1f} x",
-    )
+    return len(sessions) / (time.perf_counter() - began)
+
+
+def in_tasks(store: sessile.Store, each: int) -> float:
+    """The same in 64 tasks of one event loop."""
+    sessions = [store.create(PAYLOAD) for _ in range(AT_ONCE * each)]
+
+    async def work(part: list[sessile.Session]) -> None:
+        for session in part:
+            session.destroy()
+            await store.aflush()
+
+    async def main() -> float:
+        began = time.perf_counter()
+        await asyncio.gather(*[work(sessions[first::AT_ONCE]) for first in range(AT_ONCE)])
+        return len(sessions) / (time.perf_counter() - began)
+
+    return asyncio.run(main())
+
+
+class SlowDisk:
+    """A model: this disk, and each sync of the journal takes so much longer."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    def fdatasync(self, descriptor: int) -> None:
+        os.fdatasync(descriptor)
+        time.sleep(self._seconds)
+
+
+def at_once(section: Section, store: sessile.Store, disk_name: str, each: int, rounds: int) -> None:
+    """Rates one by one and 64 at once, in turn, because the disk is not as fast at any time."""
+    found = [[work(store, each) for work in (one_by_one, in_threads, in_tasks)] for _ in range(rounds)]
+    for number, what in ((1, "threads"), (2, "tasks of an event loop")):
+        ratios = sorted(rates[number] / rates[0] for rates in found)
+        one, many = (sorted(rates[which] for rates in found)[rounds // 2] for which in (0, number))
+        section.row(
+            f"log-outs a second, {AT_ONCE} {what} at once (one by one){disk_name}",
+            ">= 10 x" if not disk_name else "",
+            f"{many:.0f} ({one:.0f}): {ratios[rounds // 2]:.1f} x",
+        )
 
 
 def main() -> None:
@@ -158,6 +217,11 @@ def main() -> None:
             snapshot(section, store, ids, count)
             store = restore(section, directory, store, count)
             logouts(section, where, store, 50 if quick else 400)
+            rounds = 3 if quick else 9
+            at_once(section, store, "", 10 if quick else 40, rounds)
+            disk.system = SlowDisk(MODEL_SYNC)
+            at_once(section, store, f", a model disk: each sync {1000 * MODEL_SYNC:g} ms longer", 10, rounds)
+            disk.system = os
         crash(store)
     finally:
         shutil.rmtree(where)
