@@ -42,6 +42,7 @@ CHECKSUM = struct.Struct("<I")
 MAGIC, FOOTER_MAGIC = b"SESSIMG1", b"SESSEND1"
 RECORDS, NEWER = 1, 2  # kinds of blocks
 _HEADER_MOST = 4096
+_TIME_MOST = 1 << 42  # milliseconds: the table's clock goes on from here, and has 44 bits
 
 _PREFIX, _SUFFIX = "image-", ".sessile"
 _BUFFER = 2 << 20  # bytes of records in a block at the most
@@ -317,6 +318,8 @@ class Image:
         size, features, salt = fields[3], fields[4], fields[11]
         self.generation, self.wall_ms, self.table_ms = fields[6], fields[8], fields[9]
         entries = self._authenticated(key, size)
+        if not 0 <= self.table_ms < _TIME_MOST or not -_TIME_MOST < self.wall_ms < _TIME_MOST:
+            raise self._damaged("its times")
         if self.generation != generation:
             raise self._refusal(f"is of generation {self.generation:x}: it was renamed; give it its name back")
         self._sealer = Sealer(key, salt, file.path) if features & ENCRYPTED else None
