@@ -4,10 +4,13 @@
  *     crash attach N         attaches to a table of N sessions: clean, and after a process died inside a lock
  *     crash lookup N         a round of look-ups of N sessions in random order for each line of input: nanoseconds of
  *                        processor time each
+ *     crash threads N        the same look-ups, every twentieth followed by an update, by one thread and by two at once, in turn:
+ *                        processor time of one, of each of two, and how many times one's work two would do on two processors
  *
  * Figures go to standard output, one a line.
  */
 #define _GNU_SOURCE
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +24,8 @@
 #define FIELDS 158u                /* six fields of a shop's visitor */
 #define REPAIRS 400u
 #define ATTACHES 15u
+#define THREAD_LOADS 200000u
+#define THREAD_ROUNDS 11u
 
 static const struct sessile_call call = {.wait_ms = 1000};
 static char directory[64], path[96];
@@ -215,6 +220,96 @@ static void lookup(uint64_t count)
     sessile_close(table);
 }
 
+/* ---- threads ---- */
+
+struct worker {
+    struct sessile *table;
+    pthread_barrier_t *begin;
+    char (*ids)[SESSILE_ID_LENGTH + 1];
+    double spent;                  /* nanoseconds of processor time an operation */
+};
+
+static void load_and_save(struct sessile *table, const char *id, bool save)
+{
+    static const uint8_t fields[FIELDS];
+    struct sessile_content content = {.fields = fields, .fields_length = FIELDS, .idle_ms = SESSILE_KEEP,
+                                      .absolute_ms = SESSILE_KEEP};
+    struct sessile_session session;
+    uint8_t buffer[1024];
+    enum sessile_status status = sessile_load(table, &call, id, SESSILE_ID_LENGTH, SESSILE_TOUCH, &session, buffer,
+                                              sizeof buffer);
+    if (status != SESSILE_OK)
+        fail("sessile_load", status);
+    if (!save)
+        return;
+    struct sessile_reference reference = {.handle = session.handle, .rotates = session.rotates};
+    memcpy(reference.digest, session.digest, sizeof reference.digest);
+    status = sessile_update(table, &call, &reference, session.version, 0, &content, &session);
+    if (status != SESSILE_OK && status != SESSILE_CHANGED)
+        fail("sessile_update", status);
+}
+
+static void *work(void *pointer)
+{
+    struct worker *worker = pointer;
+    pthread_barrier_wait(worker->begin);
+    double began = clock_us(CLOCK_THREAD_CPUTIME_ID);
+    for (unsigned i = 0; i < THREAD_LOADS; i++)
+        load_and_save(worker->table, worker->ids[i], i % 20 == 0);
+    worker->spent = (clock_us(CLOCK_THREAD_CPUTIME_ID) - began) * 1e3 / THREAD_LOADS;
+    return NULL;
+}
+
+/* Processor time of an operation while so many threads work. */
+static double by_threads(struct worker *workers, unsigned count)
+{
+    pthread_t threads[2];
+    pthread_barrier_t begin;
+    double spent = 0;
+    pthread_barrier_init(&begin, NULL, count);
+    for (unsigned i = 0; i < count; i++) {
+        workers[i].begin = &begin;
+        if (pthread_create(&threads[i], NULL, work, &workers[i]) != 0)
+            exit(1);
+    }
+    for (unsigned i = 0; i < count; i++) {
+        pthread_join(threads[i], NULL);
+        spent += workers[i].spent / count;
+    }
+    pthread_barrier_destroy(&begin);
+    return spent;
+}
+
+static void threads(uint64_t count)
+{
+    static double one[THREAD_ROUNDS], two[THREAD_ROUNDS], ratios[THREAD_ROUNDS];
+    struct worker workers[2];
+    uint64_t random = 1;
+    struct sessile *table = open_table(count + count / 4);
+    fill(table, count);
+    for (unsigned i = 0; i < 2; i++) {
+        workers[i] = (struct worker){.table = table, .ids = malloc(THREAD_LOADS * sizeof *workers[i].ids)};
+        if (!workers[i].ids)
+            exit(1);
+        for (unsigned j = 0; j < THREAD_LOADS; j++) {
+            uint64_t number = next_random(&random) % (count - count / 4);
+            id_of(number / 3 * 4 + number % 3 + 1, workers[i].ids[j]);    /* without an owner */
+        }
+    }
+    for (unsigned i = 0; i < THREAD_ROUNDS; i++) {
+        one[i] = by_threads(workers, 1);
+        two[i] = by_threads(workers, 2);
+        ratios[i] = 2 * one[i] / two[i];
+    }
+    qsort(one, THREAD_ROUNDS, sizeof *one, ascending);
+    qsort(two, THREAD_ROUNDS, sizeof *two, ascending);
+    qsort(ratios, THREAD_ROUNDS, sizeof *ratios, ascending);
+    printf("%.1f %.1f %.3f\n", one[THREAD_ROUNDS / 2], two[THREAD_ROUNDS / 2], ratios[THREAD_ROUNDS / 2]);
+    free(workers[0].ids);
+    free(workers[1].ids);
+    sessile_close(table);
+}
+
 static void tidy_up(void)
 {
     if (path[0])
@@ -233,8 +328,10 @@ int main(int count, char **arguments)
         attach(number);
     else if (number > 0 && strcmp(arguments[1], "lookup") == 0)
         lookup(number);
+    else if (number > 0 && strcmp(arguments[1], "threads") == 0)
+        threads(number);
     else {
-        fprintf(stderr, "usage: crash repair | attach N | lookup N\n");
+        fprintf(stderr, "usage: crash repair | attach N | lookup N | threads N\n");
         return 2;
     }
     return 0;
