@@ -784,6 +784,12 @@ cdef str shown(object name):
 cdef inline bint read_field_head(Reader* reader, const unsigned char** name, Py_ssize_t* length) noexcept:
     """Go behind the name of the next field. False: fault is set."""
     cdef Head head
+    cdef const unsigned char* at = reader.at
+    if reader.end - at > 32 and at[0] >> 5 == 5:       # as nearly all are: a text of less than 32 bytes, not at the end
+        name[0] = at + 1
+        length[0] = at[0] & 0x1F
+        reader.at = at + 1 + length[0]
+        return True
     if not read_head(reader, &head):
         return False
     if head.kind != FORM_TEXT or head.number > NAME_SIZE_MAXIMUM:
@@ -968,7 +974,7 @@ def join_fields(dict encoded not None) -> bytes:
         DecodeError: a value is not one MessagePack value.
         SessionTooLarge: more than `SIZE_LIMIT` bytes.
     """
-    return merged_fields(EMPTY, PyDict_Copy(encoded), frozenset())
+    return merged_fields(EMPTY, PyDict_Copy(encoded), NOTHING)
 
 
 def merge_fields(bytes stored not None, dict changed not None, removed: Collection[str] = ()) -> bytes:
@@ -986,7 +992,7 @@ def merge_fields(bytes stored not None, dict changed not None, removed: Collecti
     Raises:
         TypeError, ValueError, DecodeError, SessionTooLarge: as `join_fields`; DecodeError also for `stored`.
     """
-    return merged_fields(stored, PyDict_Copy(changed), frozenset(removed))
+    return merged_fields(stored, PyDict_Copy(changed), frozenset(removed) if removed else NOTHING)
 
 
 cdef bytes merged_fields(bytes stored, dict changed, frozenset removed):
@@ -1009,7 +1015,7 @@ cdef int merge_into(Output* out, bytes stored, dict changed, frozenset removed) 
         name = read_field_name(&reader)
         if not skip_value(&reader):
             raise damaged(&reader)
-        if name in removed:
+        if removed is not NOTHING and name in removed:
             continue
         if name in changed:
             write_field(out, name, changed.pop(name))

@@ -178,6 +178,7 @@ cdef object error_of(int status, Record record, Table table, const sessile_probl
 # The codec
 
 cdef bytes EMPTY = b""
+cdef frozenset NOTHING = frozenset()
 
 include "_codec.pxi"
 
@@ -531,7 +532,10 @@ cdef class Record:
         self.write(name, removed)
 
     cdef int write(self, object name, object value) except -1:
-        self._write()
+        if self.context_ is None:
+            self.require_writable()
+        else:
+            self._write()               # what a request was given may refuse
         with cython.critical_section(self):
             if self.values_ is None:
                 self.values_ = {}
@@ -551,22 +555,29 @@ cdef class Record:
 
     def _write(self):
         """Called before each change of any kind; a session that ended cannot be changed."""
+        self.require_writable()
+
+    cdef inline int require_writable(self) except -1:
         cdef bint ended
         self.use()
         with cython.critical_section(self):
             ended = self.state_ == STATE_ENDED
         if ended:
             raise SessionGone(handle=self.handle)
+        return 0
 
     def _view(self):
         """The values by name, as a copy; None: there are none."""
         with cython.critical_section(self):
             return None if self.values_ is None else self.values_.copy()
 
-    cpdef object _changes(self):
+    def _changes(self):
         """What is to be stored: encoded values by name, and removed names. None: nothing."""
-        cdef dict changed = {}
-        cdef list gone = []
+        return self.changes()
+
+    cdef tuple changes(self):
+        cdef dict changed
+        cdef list gone
         cdef dict values = None
         with cython.critical_section(self):
             if self.values_ is not None:
@@ -574,6 +585,7 @@ cdef class Record:
             written = self.written_
             pinned = self.pinned_
             fields = self.fields_
+        changed, gone = {}, []
         if values is not None:
             for name, value in values.items():
                 if value is removed:
@@ -615,7 +627,7 @@ cdef class Record:
             return None
         if self.values_ is None and not self.hidden_:
             return False
-        changes = self._changes()
+        changes = self.changes()
         if changes is None:
             return False
         with cython.critical_section(self):
@@ -623,26 +635,29 @@ cdef class Record:
             owner = self.owner_
         if self.hidden_:
             return None
-        fields = merged_fields(stored, (<dict>changes[0]).copy(), frozenset(changes[1]))
+        fields = merged_fields(stored, (<dict>changes[0]).copy(), frozenset(changes[1]) if changes[1] else NOTHING)
         if fields == stored or (not fields and owner is None) or <size_t>len(fields) > self.table.fields_most:
             return None
-        if not self._update(self, fields, SESSILE_KEEP, SESSILE_KEEP, self.touches_):
+        if not self.update(self, fields, SESSILE_KEEP, SESSILE_KEEP, self.touches_):
             return None
-        self._absorb(None, changes[0], changes[1])
-        self._settle()
+        self.absorb(None, changes[0], changes[1])
+        self.settle()
         return True
 
-    cpdef object _absorb(self, before, changed, gone):
+    def _absorb(self, before, changed, gone, /):
         """Bring the values in line with stored fields that are new here.
 
         Args:
             before: the stored fields as they were here; None when nobody else changed any.
             changed, gone: names whose values here are the stored ones now.
         """
+        self.absorb(before, changed, gone)
+
+    cdef int absorb(self, object before, object changed, object gone) except -1:
         cdef dict values
         with cython.critical_section(self):
             if self.values_ is None:
-                return None
+                return 0
             values = self.values_
             for name, value in values.copy().items():
                 if name in changed or name in gone:
@@ -658,6 +673,7 @@ cdef class Record:
                         if self.pinned_ is None:
                             self.pinned_ = {}
                         self.pinned_[name] = base
+        return 0
 
     def _drop(self, name, /):
         """Forget a value, whatever was done to it."""
@@ -669,11 +685,15 @@ cdef class Record:
             if self.pinned_ is not None:
                 self.pinned_.pop(name, None)
 
-    cpdef object _settle(self):
+    def _settle(self):
         """Everything that was written is stored."""
+        self.settle()
+
+    cdef int settle(self) except -1:
         with cython.critical_section(self):
             self.written_ = None
             self.hidden_ = False
+        return 0
 
     def _discard(self, *, bint hidden):
         """Drop every value and change that is not stored; `hidden`: the stored fields are to go, too."""
@@ -867,8 +887,11 @@ cdef class Record:
             table.fail(status, self)
         return status == SESSILE_OK
 
-    cpdef bint _update(self, Record at, bytes fields, int64_t idle_ms, int64_t absolute_ms, bint touch) except -1:
+    def _update(self, Record at not None, bytes fields not None, int64_t idle_ms, int64_t absolute_ms, bint touch, /):
         """Store `fields` if the session is still at the version of `at`, a copy of it. False: it is not."""
+        return self.update(at, fields, idle_ms, absolute_ms, touch)
+
+    cdef bint update(self, Record at, bytes fields, int64_t idle_ms, int64_t absolute_ms, bint touch) except -1:
         cdef Table table = self.table
         cdef sessile_content content
         cdef sessile_reference reference
@@ -880,7 +903,8 @@ cdef class Record:
         cdef sessile *opened
         fill_content(&content, None, None, fields, idle_ms, absolute_ms)
         owner = at.refer(&reference, &version)
-        device = at._device
+        with cython.critical_section(at):
+            device, id = at.device_, at.id_
         sink = table.take_sink()
         call.sink = sink_of(sink)
         call.wait_ms = 0
@@ -893,7 +917,9 @@ cdef class Record:
                 status = sessile_update(opened, &call, &reference, version, flags, &content, &facts)
             table.leave()
         if status == SESSILE_OK:
-            self.fill(&facts, table.forwarded_id(&facts) or at.id, owner, device, fields)
+            if facts.flags & SESSILE_FORWARDED:
+                id = table.forwarded_id(&facts) or id
+            self.fill(&facts, id, owner, device, fields)
         table.give_back(sink)
         if status != SESSILE_OK and status != SESSILE_CHANGED:
             self.refuse(status)
