@@ -215,3 +215,22 @@ def test_a_file_system_that_is_too_small(tmp_path: Path) -> None:
     assert re.search(r"needs \d+ bytes and its file system has \d+ free", small)
     assert "refuses memory" in full or "full" in full
     assert found == "[]"
+
+
+def test_an_interactive_python(path: Path) -> None:
+    """MPR-04: it sees the sessions of the process that made the table, and stores one for it; its end changes nothing."""
+    secret, path = b"s" * 32, path.with_name("interactive")
+    store = sessile.Store(str(path), secret=secret, capacity=1000, memory="2 MiB")
+    typed = (
+        "import sessile\n"
+        f"store = sessile.Store({str(path)!r}, secret={secret!r}, capacity=1000, memory='2 MiB')\n"
+        f"print('seen', store.load({store.create({'a': 1}).id!r})['a'])\n"
+        "print('made', store.create({'b': 2}).id)\n"
+    )
+    done = subprocess.run([sys.executable, "-i", "-q"], input=typed, capture_output=True, text=True, check=True, timeout=60)
+    answers = dict(line.split()[-2:] for line in done.stdout.splitlines())
+    assert answers["seen"] == "1", done.stderr
+    made = store.load(answers["made"])
+    assert made is not None
+    assert made["b"] == 2
+    store.close()

@@ -294,11 +294,12 @@ static void prepare_make_room(struct world *world, unsigned variant, uint64_t se
     (void)variant;
     world_begin(world, 4000, SESSILE_MEMORY_MIN, 1.0, seed);
     arena = &world->table->arena;
-    for (unsigned i = 0; i < 16; i++)
-        world_add_in(world, SHARD, NULL, 300, WORLD_UNORDERED);
+    /* One in a page of its own; others of which all but one then take the pages that only updates are lent. */
+    for (unsigned i = 0; i < 13; i++)
+        world_add_in(world, i == 0 ? SHARD : SHARD + 1, NULL, 300, WORLD_UNORDERED);
     while (has_pages(world))
         world_add(world, NULL, 3900, WORLD_UNORDERED);
-    for (unsigned i = 1; i < 16 && atomic_load(&arena->header->used_units) < arena->geometry.units; i++)
+    for (unsigned i = 1; i < 13 && atomic_load(&arena->header->used_units) < arena->geometry.units; i++)
         world_update(world, i, 3900);
     if (atomic_load(&arena->header->used_units) < arena->geometry.units)
         world_fail("preparation: pages are left");
