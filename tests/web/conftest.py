@@ -331,12 +331,17 @@ class Served:
 
     def wait_for_log(self, text: str) -> None:
         """What happens after a response may be logged after it; the limit of the test ends the wait."""
-        while text not in self.log.read_text(errors="replace"):
+        while text not in self.logged():
             self.require_running()
             time.sleep(0.01)
 
+    def logged(self) -> str:
+        """All that the server's processes wrote: where a supervisor starts them, they have a log each."""
+        logs = sorted(self.log.parent.glob(self.log.name + "*"))
+        return "".join(log.read_text(errors="replace") for log in logs)
+
     def require_running(self) -> None:
-        assert self.process is None or self.process.poll() is None, self.log.read_text()
+        assert self.process is None or self.process.poll() is None, self.logged()
 
 
 class Client:

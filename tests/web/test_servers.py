@@ -136,7 +136,7 @@ def test_no_id_in_the_log(server: Any) -> None:
     client.ask("/login?owner=alice")
     client.ask("/unstorable")
     client.ask("/login_and_fail?owner=bob")
-    assert client.cookie.split("=")[1] not in server.log.read_text()
+    assert client.cookie.split("=")[1] not in server.logged()
 
 
 def test_load(server: Any) -> None:
@@ -254,7 +254,7 @@ def test_workers_with_tables_of_their_own_are_refused(
 ) -> None:
     """The commonest mistake: no request is served, and the log names the remedy."""
     with serving("gunicorn-sync", private_folder, wait=False) as server:
-        while 'Store("name")' not in server.log.read_text():
+        while 'Store("name")' not in server.logged():
             server.require_running()
             with contextlib.suppress(OSError):  # gunicorn answers no request that ended with an OSError
                 assert server.client().ask("/untouched").status == 500
