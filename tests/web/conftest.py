@@ -503,8 +503,7 @@ def serve_command(tmp_path: Path) -> Iterator[Callable[..., Served]]:
         yield start
 
 
-# The supervised one is for workers that die; it answers as hypercorn does, and its workers log elsewhere.
-@pytest.fixture(params=[name for name in SERVERS if name != "hypercorn-supervised"])
+@pytest.fixture(params=SERVERS)
 def server_name(request: pytest.FixtureRequest) -> str:
     chosen: str = request.param
     return chosen
