@@ -27,7 +27,7 @@ JOBS := $(shell getconf _NPROCESSORS_ONLN)
 export SESSILE_WERROR := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-fast test-private test-sanitized django-suites django-5.2 django-6 django-newest flask-suites \
+.PHONY: help demo test test-fast test-private test-linear test-sanitized django-suites django-5.2 django-6 django-newest flask-suites \
 	starlette-suite starsessions-suite check-c crash fuzz fuzz-snapshots lint bench bench-gate bench-smoke wheel sdist-check \
 	free-threaded test-free-threaded test-threads-sanitized run-threads-sanitized clean
 
@@ -77,6 +77,10 @@ starlette-suite: $(BUILT)
 ## starsessions-suite  the tests of starsessions with a store of its kind on our table; git fetches them (FROM= a clone)
 starsessions-suite: $(BUILT)
 	$(RUN) tests/web/starsessions_suite.py $(FROM)
+
+## test-linear     that the work for a request grows with what it brings, and no faster: up to 1 MiB, counted by valgrind
+test-linear: $(BUILT)
+	OCTETS=1048576 $(RUN) -m pytest tests/web/test_linear.py
 
 ## test-sanitized  the suite with the C code under the address and undefined-behaviour sanitizers, but for valgrind's
 ##                 and the models
