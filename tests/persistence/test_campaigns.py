@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.shared_home
 def test_per_02_per_09_kill_9_at_system_calls(tmp_path: Path) -> None:
     """PER-02, PER-09: kills.py kills at all of them."""
-    found = kills.run(tmp_path, every=23)
+    found = kills.run(tmp_path, every=41)
     assert found.wrong == []
     assert set(found.killed) == set(kills.WORKS)
     assert sum(found.killed.values()) > 15
