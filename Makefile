@@ -163,12 +163,12 @@ test-free-threaded: $(BUILT)
 ##                 sessile then; builds both Pythons where they are missing (see free-threaded)
 test-threads-sanitized:
 	python=$$(.ci/free-threaded-python) && sanitized=$$(THREAD_SANITIZER=1 .ci/free-threaded-python) && \
-	$(MAKE) --no-print-directory run-threads-sanitized PYTHON="$$python" SANITIZED="$$sanitized" GROUP=free-threaded
+	$(MAKE) --no-print-directory run-threads-sanitized PYTHON="$$python" SANITIZED_PYTHON="$$sanitized" GROUP=free-threaded
 
 run-threads-sanitized: build/threads/.built
 	PYTHONPATH="$(CURDIR)/build/threads/lib:$$(echo $(CURDIR)/$(VENV)/lib/python3*/site-packages)" \
 	TSAN_OPTIONS="suppressions=$(CURDIR)/tests/thread_sanitizer.txt exitcode=66 history_size=4" \
-	$(SANITIZED) -m pytest tests/test_threads.py
+	$(SANITIZED_PYTHON) -m pytest tests/test_threads.py
 
 ## clean           removes everything that make made, the environments included
 clean:

@@ -15,12 +15,15 @@ from concurrent.futures import ThreadPoolExecutor
 from glob import glob
 
 from Cython.Build import cythonize
+from Cython.Compiler import Options
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 SANITIZERS = os.environ.get("SESSILE_SANITIZE", "")
 SYMBOLS = os.environ.get("SESSILE_SYMBOLS") == "1"
-WARNINGS = ["-Wall", "-Wextra"] + (["-Werror"] if os.environ.get("SESSILE_WERROR") == "1" else [])
+# A warning of Cython's may be all that is heard of an exception that is no longer looked for.
+Options.warning_errors = os.environ.get("SESSILE_WERROR") == "1"
+WARNINGS = ["-Wall", "-Wextra"] + (["-Werror"] if Options.warning_errors else [])
 # Shortcuts into the interpreter that Cython's code need not take: each is a larger form of the same call.
 PLAIN = ["-Wno-unused-function"]
 PLAIN += [f"-DCYTHON_{name}=0" for name in ("UNPACK_METHODS", "USE_DICT_VERSIONS", "COMPRESS_STRINGS", "VECTORCALL_TPNEW")]

@@ -162,17 +162,17 @@ class Figures:
 
     def ratio(self, name: str, row: str, size: int, other: str = OWN) -> float | None:
         """Median of the rounds' ratios of `name` to `other`."""
-        ours, theirs = self.values.get((other, row, size)), self.values.get((name, row, size))
-        if not ours or not theirs:
-            return None
-        return statistics.median(b / a for a, b in zip(ours, theirs, strict=False))
+        return self._median_ratio((name, row, size), (other, row, size))
 
     def ratio_of_rows(self, name: str, row: str, base: str, size: int) -> float | None:
         """Median of the rounds' ratios of one row of a peer to another row of it."""
-        values, bases = self.values.get((name, row, size)), self.values.get((name, base, size))
+        return self._median_ratio((name, row, size), (name, base, size))
+
+    def _median_ratio(self, key: tuple[str, str, int], base: tuple[str, str, int]) -> float | None:
+        values, bases = self.values.get(key), self.values.get(base)
         if not values or not bases:
             return None
-        return statistics.median(b / a for a, b in zip(bases, values, strict=False))
+        return statistics.median(each / one for one, each in zip(bases, values, strict=False))
 
 
 def run(names: list[str], plan: Plan) -> Figures:

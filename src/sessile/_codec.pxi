@@ -46,7 +46,8 @@ from libc.string cimport memcmp, memcpy
 from sessile._messagepack cimport *
 
 cdef extern from "Python.h":
-    const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* length) noexcept
+    # Under a name of its own: here NULL is looked at, elsewhere in this module it is an exception that leaves.
+    const char* utf8_or_null "PyUnicode_AsUTF8AndSize"(object text, Py_ssize_t* length) noexcept
     bint PyUnicode_IS_COMPACT_ASCII(object text)
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
     void* PyUnicode_DATA(object text)
@@ -227,7 +228,7 @@ cdef inline const char* utf8_of(object text, Py_ssize_t* length) noexcept:
     if PyUnicode_IS_COMPACT_ASCII(text):
         length[0] = PyUnicode_GET_LENGTH(text)
         return <const char*>PyUnicode_DATA(text)
-    return PyUnicode_AsUTF8AndSize(text, length)
+    return utf8_or_null(text, length)
 
 
 cdef int write_value(Walk* walk, object value) except -1:
