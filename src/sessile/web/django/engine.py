@@ -333,9 +333,7 @@ class SessionStore(SessionBase):
         """
         fields = encoded(data)
         stored = record._fields
-        owner = data.get(OWNER_FIELD)
-        if owner is not None:
-            owner = as_text(owner)
+        owner = self._owner_of(data)
         if owner != record.owner:
             if owner is None:
                 self._log_out(record)
