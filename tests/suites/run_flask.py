@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
+# The newest Werkzeug with which Flask's own suite passes by itself: later ones fail a test that is not about sessions.
 PACKAGES = [
-    *("flask==3.1.3", "Flask-Login==0.6.3", "werkzeug==3.1.9"),
+    *("flask==3.1.3", "Flask-Login==0.6.3", "werkzeug==3.1.6"),
     *("pytest<9", "cachelib", "asgiref", "python-dotenv", "semantic_version", "greenlet"),
 ]
 
@@ -42,17 +43,12 @@ SUITES = [
     Suite(
         "flask==3.1.3",
         {
-            "test_basic.py::test_session_using_session_settings": "wants a cookie without HttpOnly: ours always has it",
-            "test_basic.py::test_session_using_samesite_attribute": "wants a cookie without SameSite: ours always has "
-            "it; and changes the configuration of an application that serves",
-            "test_basic.py::test_session_secret_key_fallbacks": "changes SECRET_KEY while the application serves, and "
-            "wants an empty session where there is no fallback: the keys are those with which the table was opened, and "
-            "with another key and no fallback it is refused when it is opened",
-            "test_basic.py::test_session_expiration": "wants Expires: ours has Max-Age, which browsers prefer",
-            "test_basic.py::test_session_cookie_setting": "wants a cookie with each response: ours lives as long as the "
-            "session can, so it need not be sent again",
-            "test_basic.py::test_session_refresh_vary": "wants Vary where nothing touched the session, for that cookie",
-            "test_reqctx.py::test_bad_environ_raises_bad_request": "fails without Sessile too, with this Werkzeug",
+            "test_basic.py::test_session_using_session_settings": "COK-01, COK-14: wants a cookie that scripts can read",
+            "test_basic.py::test_session_using_samesite_attribute": "COK-01: wants no SameSite where the site says "
+            "nothing; ours is Lax then, and what the site does say is done",
+            "test_basic.py::test_session_cookie_setting": "COK-11: wants a cookie with each response",
+            "test_basic.py::test_session_refresh_vary": "COK-11, DOS-01: wants a cookie, and so Vary, also where nothing "
+            "touched the session",
         },
     ),
     Suite("Flask-Login==0.6.3", {}),
@@ -112,8 +108,8 @@ def run(suite: Suite, where: Path, python: Path) -> dict[str, str]:
         text=True,
         check=False,
     )
-    outcomes = re.findall(r"^(PASSED|FAILED|ERROR) (?:tests/)?(\S+)", done.stdout, re.MULTILINE)
-    if done.returncode not in (0, 1) or not outcomes:
+    outcomes = re.findall(r"^(PASSED|FAILED|ERROR) (?:tests/)?(\S+\.py::.+?)(?: - .*)?$", done.stdout, re.MULTILINE)
+    if done.returncode not in (0, 1) or not outcomes or len({name for _, name in outcomes}) != len(outcomes):
         sys.exit(done.stdout)
     skipped = re.findall(r"^SKIPPED \[(\d+)\] (.*)$", done.stdout, re.MULTILINE)
     print(f"{suite.distribution}: {len(outcomes)} tests run")

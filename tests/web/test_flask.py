@@ -334,6 +334,14 @@ def test_a_permanent_session_outlives_the_browser_and_the_idle_timeout(
     assert permanent.get("/show").json == {"_permanent": True, "a": "1"}
 
 
+def test_the_cookie_of_a_permanent_session_has_expires_too(permanent: Any, client: Any) -> None:
+    """COK-05: for who looks for it, as in Flask's own; it says what Max-Age says."""
+    permanent.get("/set/a/1")
+    cookie = client.get_cookie(NAME)
+    until = cookie.expires - datetime.now(timezone.utc)
+    assert abs(until - timedelta(seconds=cookie.max_age)) < timedelta(hours=1)
+
+
 def test_a_permanent_session_ends_without_use(permanent: Any, watched: sessile.Store) -> None:
     permanent.get("/set/a/1")
     advance(watched, timedelta(days=14, seconds=1))
@@ -658,6 +666,20 @@ def test_the_cookie_that_the_configuration_asks_for(
     assert cookie.split("; ")[1:] == attributes
 
 
+def test_the_configuration_may_change_between_requests(make_app: MakeApp) -> None:
+    """As tests do with an application that they all use."""
+    app = make_app()
+    client = app.test_client()
+    client.get("/untouched")
+    app.config["SESSION_COOKIE_SAMESITE"] = "invalid"
+    with pytest.raises(ValueError, match="samesite='Invalid'"):
+        client.get("/untouched")
+    for given, sent in (("Strict", "Strict"), (None, "Lax"), ("None", "None")):
+        app.config["SESSION_COOKIE_SAMESITE"] = given
+        (cookie,) = cookies(app.test_client().get("/set/a/1"))
+        assert cookie.endswith(f"; SameSite={sent}")
+
+
 def test_another_cookie(make_app: MakeApp) -> None:
     app = make_app(cookie=Cookie("__Secure-other"))
     assert cookies(app.test_client().get("/set/a/1"))[0].startswith("__Secure-other=")
@@ -725,6 +747,46 @@ def test_tests_have_a_table_of_their_own(tmp_path: Any, monkeypatch: pytest.Monk
     app.testing = False
     with extension.store as store:
         assert store.stats().created == 0
+
+
+def test_while_tested_the_secret_key_may_change() -> None:
+    """As in Flask's own tests: without the former one there is nobody logged in; also where the list of former
+    ones is changed in place."""
+    app = own_app()
+    app.testing = True
+    Sessile(app)
+    app.add_url_rule("/set", "set", lambda: session.setdefault("a", "kept"))
+    app.add_url_rule("/show", "show", lambda: dict(session))
+    client = app.test_client()
+    client.get("/set")
+    former = ["yet another"]
+    app.config.update(SECRET_KEY="another", SECRET_KEY_FALLBACKS=former)
+    assert client.get("/show").json == {}
+    former.insert(0, "short")
+    assert client.get("/show").json == {"a": "kept"}
+    app.config.update(SECRET_KEY="a third", SECRET_KEY_FALLBACKS=["another"])
+    assert client.get("/show").json == {"a": "kept"}
+
+
+def test_tests_keep_few_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new key for each test, and one application: they do not add up."""
+    made: list[weakref.ref[sessile.Store]] = []
+
+    def make() -> sessile.Store:
+        store = sessile.Store(capacity=100, memory="2 MiB")
+        made.append(weakref.ref(store))
+        return store
+
+    monkeypatch.setattr("sessile.web.flask.store_of_tests", make)
+    app = own_app()
+    app.testing = True
+    extension = Sessile(app)
+    for number in range(20):
+        app.config["SECRET_KEY"] = f"key {number}"
+        assert extension.store is made[-1]()
+    gc.collect()
+    assert len(made) == 20
+    assert sum(each() is not None for each in made) <= 8
 
 
 def test_several_workers_with_a_table_each_are_refused(make_app: MakeApp, make_store: Any) -> None:

@@ -14,8 +14,10 @@ whatever else makes a request context work with it, in any order.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
@@ -25,6 +27,7 @@ import flask
 from flask.sessions import SessionInterface, SessionMixin
 from markupsafe import Markup
 from werkzeug.exceptions import Forbidden
+from werkzeug.http import http_date
 
 from sessile import _table, options
 from sessile.extension_types import store_markup
@@ -55,6 +58,12 @@ _PREFIXES: Final = ("__Host-", "__Secure-", "__Http-")
 _PERMANENT: Final = "_permanent"
 _LONGEST: Final = timedelta(milliseconds=_table.TIMEOUT_MAX_MS)
 _SHORTEST: Final = timedelta(seconds=1)
+_TABLES_OF_TESTS: Final = 8
+# What a manager is made from.
+_SETTINGS: Final = (
+    *("TESTING", "DEBUG", "SECRET_KEY", "SECRET_KEY_FALLBACKS", "APPLICATION_ROOT", "SESSION_COOKIE_NAME"),
+    *("SESSION_COOKIE_DOMAIN", "SESSION_COOKIE_PATH", "SESSION_COOKIE_SAMESITE", "SESSION_COOKIE_PARTITIONED"),
+)
 
 store_markup(Markup)
 
@@ -188,6 +197,14 @@ class FlaskExchange(Exchange):
         session = self.session
         return super()._is_persistent() or (isinstance(session, FlaskSession) and session.permanent)
 
+    def set_cookie(self) -> str | None:
+        """See `Exchange.set_cookie`. A cookie that outlives the browser has Expires too, as Flask's own."""
+        value = super().set_cookie()
+        cookie, _, age = (value or "").partition("; Max-Age=")
+        if not age.isdecimal():
+            return value
+        return f"{cookie}; Expires={http_date(time.time() + int(age))}; Max-Age={age}"
+
     def _timeouts_of(self, fields: Mapping[str, Any]) -> tuple[int, int]:
         if not fields.get(_PERMANENT):
             return super()._timeouts_of(fields)
@@ -206,7 +223,7 @@ class FlaskExchange(Exchange):
 
 
 class FlaskManager(Manager):
-    """The manager of one application, in one of its modes: serving, debugging, testing."""
+    """The manager of one application, with one configuration."""
 
     session_type = FlaskSession
     insecure_session_type = _InsecureSession
@@ -238,7 +255,7 @@ class FlaskManager(Manager):
 
 
 class Managers:
-    """The managers of an application. Which one it needs it may say late, as tests do."""
+    """The manager of an application for its configuration of the moment, which tests change between requests."""
 
     def __init__(
         self, store: Store | None, given: Mapping[str, Any], manager_type: type[FlaskManager] = FlaskManager
@@ -246,37 +263,43 @@ class Managers:
         self._store = store
         self._given = given
         self._manager_type = manager_type
-        self._made: dict[tuple[bool, bool], FlaskManager] = {}
-        self._stores: dict[bool, Store] = {}
+        self._made: tuple[tuple[Any, ...], FlaskManager] | None = None
+        self._stores: dict[tuple[Any, ...], Store] = {}
         self._lock = threading.Lock()
 
     def of(self, app: Any) -> FlaskManager | None:
         """The manager for the application as it is now; None: it has neither a store nor a SECRET_KEY."""
         config = app.config
-        mode = config["TESTING"], config["DEBUG"]
-        manager = self._made.get(mode)
         if self._store is None and not config["SECRET_KEY"]:
             return None
-        return self._make(app, mode) if manager is None else manager
+        settings = tuple(map(config.get, _SETTINGS))
+        made = self._made
+        return made[1] if made is not None and made[0] == settings else self._make(app, settings)
 
-    def _make(self, app: Any, mode: tuple[bool, bool]) -> FlaskManager:
+    def _make(self, app: Any, settings: tuple[Any, ...]) -> FlaskManager:
         with self._lock:
-            if mode not in self._made:
+            if self._made is None or self._made[0] != settings:
                 given = dict(self._given)
                 if given["cookie"] is None:
                     given["cookie"] = _cookie_of(app.config)
                 if given["fallback"] is True:
                     given["fallback"] = _fallback_of(app)
-                self._made[mode] = self._manager_type(app, self._store_of(app), **given)
-            return self._made[mode]
+                manager = self._manager_type(app, self._store_of(app), **given)
+                self._made = copy.deepcopy(settings), manager  # a list of keys may be changed in place
+            return self._made[1]
 
     def _store_of(self, app: Any) -> Store:
+        """While the application is tested each SECRET_KEY has a table, and the oldest former one leads to its own."""
         if self._store is not None:
             return self._store
-        store = self._stores.get(bool(app.testing))
+        keys, stores = _keys_of(app), self._stores
+        names: list[tuple[Any, ...]] = [(True, key) for key in keys] if app.testing else [(False, *keys)]
+        store = next((stores[name] for name in reversed(names) if name in stores), None)
         if store is None:
-            store = store_of_tests() if app.testing else project_store(app.name, app.root_path, _keys_of(app))
-            self._stores[bool(app.testing)] = store
+            store = store_of_tests() if app.testing else project_store(app.name, app.root_path, keys)
+        stores[names[0]] = store
+        if len(stores) > _TABLES_OF_TESTS:
+            del stores[next(iter(stores))]
         return store
 
 
