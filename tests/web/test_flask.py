@@ -724,6 +724,22 @@ def test_a_former_secret_key_still_opens_sessions(tmp_path: Any, monkeypatch: py
         assert later_store.load(store.create({"a": 1}).id) is not None
 
 
+def test_the_secret_key_may_change_while_the_application_serves(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sessile.store._own_directory", lambda: str(tmp_path))
+    app = own_app()
+    extension = Sessile(app, https=True)
+    app.add_url_rule("/", view_func=lambda: session.setdefault("made with", app.secret_key))
+    client = app.test_client()
+    client.get("/", base_url="https://shop.example")
+    stores = [extension.store]
+    app.config.update(SECRET_KEY="another", SECRET_KEY_FALLBACKS=["short"])
+    assert client.get("/", base_url="https://shop.example").text == "short"
+    stores.append(extension.store)
+    assert stores[0] is not stores[1]
+    for store in stores:
+        store.close()
+
+
 def test_another_secret_key_without_the_former_one_is_refused(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sessile.store._own_directory", lambda: str(tmp_path))
     app, later = own_app(), own_app()
