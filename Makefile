@@ -201,11 +201,12 @@ $(MEASURED): $(BUILT)
 	@$(PIP) --group $(or $(PEERS),bench)
 	@touch $@
 
-build/private/.built: export SESSILE_PRIVATE_HOME := 1
-build/sanitized/.built: export SESSILE_SANITIZE := address,undefined
-build/threads/.built: export SESSILE_SANITIZE := thread
-build/symbols/.built: export SESSILE_SYMBOLS := 1
+# Not exported: what these stand on would be built so, too, if it is not there yet.
+build/private/.built: WITH := SESSILE_PRIVATE_HOME=1
+build/sanitized/.built: WITH := SESSILE_SANITIZE=address,undefined
+build/threads/.built: WITH := SESSILE_SANITIZE=thread
+build/symbols/.built: WITH := SESSILE_SYMBOLS=1
 build/private/.built build/sanitized/.built build/symbols/.built build/threads/.built: $(BUILT) $(wildcard src/sessile/*.py src/sessile/*/*.py)
 	rm -rf $(@D)
-	$(RUN) setup.py -q build --build-base $(@D) --build-lib $(@D)/lib
+	$(WITH) $(RUN) setup.py -q build --build-base $(@D) --build-lib $(@D)/lib
 	@touch $@

@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,29 @@ settings.register_profile("unhurried", unhurried)
 settings.load_profile("unhurried")
 
 SECRET = b"the secret of the tests, 32 bytes or more"
+
+
+def is_running(task: str) -> bool:
+    """Whether a thread of this process, by its number in /proc, does something; not one that waits, or is gone."""
+    try:
+        return Path(f"/proc/self/task/{task}/stat").read_text().rpartition(")")[2].split()[0] != "S"
+    except OSError:
+        return False
+
+
+def wait_for_ending_threads() -> None:
+    """Until none is left: the interpreter forgets a thread before it has ended, and never knew faulthandler's."""
+    while True:
+        known = {str(each) for each in (threading.get_native_id(), *(each.native_id for each in threading.enumerate()))}
+        if not any(is_running(task) for task in os.listdir("/proc/self/task") if task not in known):
+            return
+        time.sleep(0.001)
+
+
+# A thread that ends gives memory back to the address sanitizer without the interpreter lock, and GCC 12's does not hold the
+# lock of its memory over a fork: a child that is forked at that instant waits for that lock for ever.
+if "libasan" in os.environ.get("LD_PRELOAD", ""):
+    os.register_at_fork(before=wait_for_ending_threads)
 
 
 @pytest.hookimpl(tryfirst=True)

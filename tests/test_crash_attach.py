@@ -227,7 +227,7 @@ def test_an_interactive_python(path: Path) -> None:
         f"print('seen', store.load({store.create({'a': 1}).id!r})['a'])\n"
         "print('made', store.create({'b': 2}).id)\n"
     )
-    done = subprocess.run([sys.executable, "-i", "-q"], input=typed, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-i", "-q"], input=typed, capture_output=True, text=True, check=True)
     answers = dict(line.split()[-2:] for line in done.stdout.splitlines())
     assert answers["seen"] == "1", done.stderr
     made = store.load(answers["made"])

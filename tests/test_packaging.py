@@ -20,7 +20,7 @@ WHEEL_LIMIT = 300 * 1024    # bytes; a stray -g or typed memoryview in the exten
 FRAMEWORKS = {"django", "fastapi", "flask", "gunicorn", "quart", "starlette", "uvicorn", "werkzeug"}
 HEAVY = {"asyncio", "cryptography", "email", "http.cookies", "multiprocessing", "sqlite3", "ssl"}
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(1200)      # it is compiled here, wherever that is
 
 
 def run_backend(folder: Path, hook: str, out: Path) -> Path:

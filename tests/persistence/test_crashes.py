@@ -118,7 +118,7 @@ def say(what, id):
     told.write(f"{{what}} {{id}}\\n".encode())
 while True:
     dice = chance.random()
-    if dice < 0.5 or len(mine) < 5:
+    if len(mine) < 5 or dice < 0.5 and len(mine) < 2000:  # never so many that one would be evicted
         session = store.open()
         session["n"] = len(mine)
         session.login(f"owner {{number}}", keep=True)

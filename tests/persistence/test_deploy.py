@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,17 +27,17 @@ HERE = Path(__file__).parent
 COOKIE = "__Host-Http-id"
 CLIENTS = 4
 STEP = 150  # requests between two events
-PATIENCE = 60.0
+PATIENCE = 300.0
 
 
 class _Connection(http.client.HTTPConnection):
     def __init__(self, path: str) -> None:
-        super().__init__("shop.example", timeout=20)
+        super().__init__("shop.example", timeout=PATIENCE)
         self._path = path
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(20)
+        self.sock.settimeout(PATIENCE)
         self.sock.connect(self._path)
 
 
@@ -191,9 +191,13 @@ def test_per_09_a_deploy_logs_nobody_out_and_brings_nobody_back(site: Site, tmp_
     """PER-09, MPR-07: a graceful restart, one by kill -9, and with snapshots a reboot."""
     clients = [Client(site, number) for number in range(CLIENTS)]
 
-    def work() -> None:
+    def enough() -> bool:
+        states = [visit.state for client in clients for visit in client.visits]
+        return states.count("in") > 20 + 2 * CLIENTS and states.count("out") > 20
+
+    def work(until: Callable[[], bool] = lambda: True) -> None:
         wanted, end = sum(client.answers for client in clients) + STEP, time.monotonic() + PATIENCE
-        while sum(client.answers for client in clients) < wanted:
+        while sum(client.answers for client in clients) < wanted or not until():
             assert time.monotonic() < end, site.log.read_text()
             time.sleep(0.01)
 
@@ -205,7 +209,7 @@ def test_per_09_a_deploy_logs_nobody_out_and_brings_nobody_back(site: Site, tmp_
             work()
             site.stop(how)
             site.start()
-        work()
+        work(enough)
     finally:
         for client in clients:
             client.ends.set()

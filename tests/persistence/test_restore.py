@@ -301,7 +301,7 @@ def test_per_08_deadlines_go_on_over_a_restart(stores: Stores, monkeypatch: pyte
     kept = store.create({"n": 2}, idle_timeout=5000, absolute_timeout=5000)
     store.snapshot()
     real = time.time_ns
-    monkeypatch.setattr(time, "time_ns", lambda: real() + 599 * 10**9)
+    monkeypatch.setattr(time, "time_ns", lambda: real() + 540 * 10**9)
     store = stores.reopen(store, idle_timeout=600, absolute_timeout=3600)
     assert store.load(session.id, touch=False) is not None
     monkeypatch.setattr(time, "time_ns", lambda: real() + 601 * 10**9)

@@ -279,19 +279,23 @@ def make_site(protocol: str, watched: sessile.Store) -> Callable[..., Site]:
 
 HERE = Path(__file__).parent
 
+KEPT = 60  # seconds that a server keeps a connection for a client that is slow to ask again: not the usual 2 or 5
+UNHURRIED_UVICORN = ["--timeout-keep-alive", str(KEPT), "--timeout-worker-healthcheck", "300"]
+"""Without the second one uvicorn kills a worker that needs 5 seconds to start."""
+
 
 def _gunicorn(port: int, *options: str) -> list[str]:
     bind = ["--bind", f"127.0.0.1:{port}", "--workers", "2", "--no-control-socket"]
-    return ["-m", "gunicorn", "--chdir", str(HERE), *bind, *options, "served:wsgi"]
+    return ["-m", "gunicorn", "--chdir", str(HERE), *bind, "--keep-alive", str(KEPT), *options, "served:wsgi"]
 
 
 def _uvicorn(port: int, http: str) -> list[str]:
     options = ["--port", str(port), "--workers", "2", "--http", http, "--no-access-log"]
-    return ["-m", "uvicorn", "--app-dir", str(HERE), *options, "served:asgi"]
+    return ["-m", "uvicorn", "--app-dir", str(HERE), *options, *UNHURRIED_UVICORN, "served:asgi"]
 
 
 def _hypercorn(port: int) -> list[str]:
-    return ["-m", "hypercorn", "--bind", f"127.0.0.1:{port}", "--workers", "2", "served:asgi"]
+    return ["-m", "hypercorn", "--bind", f"127.0.0.1:{port}", "--workers", "2", "--keep-alive", str(KEPT), "served:asgi"]
 
 
 def _granian(port: int, interface: str) -> list[str]:
@@ -344,13 +348,16 @@ class Served:
         assert self.process is None or self.process.poll() is None, self.logged()
 
 
+PATIENCE = 120.0  # seconds for one answer, of a machine that is busy with something else
+
+
 class Client:
     """A client with one connection and a cookie of its own; with `cookie=` that is sent in its place."""
 
     connections: ClassVar[list[http.client.HTTPConnection]] = []  # of all clients; closed after each test
 
     def __init__(self, port: int) -> None:
-        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
         self.connections.append(self.connection)
         self.cookie: str | None = None
 
@@ -384,10 +391,15 @@ class Client:
         return json.loads(reply.body)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@contextlib.contextmanager
+def port_of_its_own() -> Iterator[int]:
+    """A port for a server that is to be started: nobody else is given it meanwhile. A socket that does not listen
+    holds it, and lets those that may share an address bind beside it, as servers do."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield int(holder.getsockname()[1])
 
 
 def wait_until_up(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
@@ -426,7 +438,7 @@ def running(command: list[str], log: Path, **environment: str) -> Iterator[subpr
     finally:
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(30)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -437,9 +449,9 @@ def serving(name: str, folder: Path, *, wait: bool = True, **environment: str) -
     """A server of tests/web/served.py, by its name in SERVERS."""
     package, command = SERVERS[name]
     pytest.importorskip(package, reason=f"{package} is not installed")
-    port, log = free_port(), folder / "log"
-    environment |= {"SERVED_PORT": str(port), "SERVED_FOLDER": str(folder), "SERVED_PYTHON": sys.executable}
-    with running(command(port), log, **environment) as process:
+    log = folder / "log"
+    environment |= {"SERVED_FOLDER": str(folder), "SERVED_PYTHON": sys.executable}
+    with port_of_its_own() as port, running(command(port), log, **environment, SERVED_PORT=str(port)) as process:
         if wait:
             wait_until_up(process, port, log)
         path = environment.get("SESSILE_TABLE")
@@ -494,7 +506,7 @@ def serve_command(tmp_path: Path) -> Iterator[Callable[..., Served]]:
     with contextlib.ExitStack() as stack:
 
         def start(name: str, command: Callable[[int], list[str]], *, wait: bool = True, **environment: str) -> Served:
-            port, log = free_port(), tmp_path / "log"
+            port, log = stack.enter_context(port_of_its_own()), tmp_path / "log"
             process = stack.enter_context(running(command(port), log, **environment))
             if wait:
                 wait_until_up(process, port, log)
@@ -606,6 +618,7 @@ DEMO_SERVERS: dict[str, Callable[[int, str, str], list[str]]] = {
     ],
     "uvicorn": lambda port, key, certificate: [
         *("-m", "uvicorn", "--app-dir", str(DEMO), "--port", str(port), "--workers", "2", "--no-access-log"),
+        *UNHURRIED_UVICORN,
         *("--ssl-keyfile", key, "--ssl-certfile", certificate, "asgi:app"),
     ],
 }
@@ -619,7 +632,7 @@ def serve_demo(private_folder: Path) -> Iterator[Callable[[str, str, str], int]]
 
         def start(name: str, key: str, certificate: str) -> int:
             pytest.importorskip(name, reason=f"{name} is not installed")
-            port, log = free_port(), private_folder / "log"
+            port, log = stack.enter_context(port_of_its_own()), private_folder / "log"
             command = DEMO_SERVERS[name](port, key, certificate)
             table = str(private_folder / "table")
             process = stack.enter_context(running(command, log, DEMO_TABLE=table))

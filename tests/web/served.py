@@ -24,6 +24,7 @@ store = sessile.Store(
     memory="16 MiB",
     snapshot_dir=os.environ.get("SESSILE_SNAPSHOTS"),
     snapshot_interval=86_400,
+    busy_timeout=float(os.environ.get("SERVED_BUSY_TIMEOUT", 20)),  # a loaded machine is slow, not wrong
 )
 OPTIONS: dict[str, Any] = {"https": True, "rotate_every": float(os.environ.get("SESSILE_ROTATE_EVERY", 900))}
 

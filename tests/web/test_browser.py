@@ -95,6 +95,7 @@ def browser(certificate: Certificate) -> Iterator[Any]:
         launched = running.chromium.launch(
             executable_path=chromium(),
             args=options,
+            timeout=300_000,
             # A page that comes back from memory is what the back button shows in an everyday browser.
             ignore_default_args=["--disable-back-forward-cache"],
         )
@@ -106,7 +107,7 @@ def browser(certificate: Certificate) -> Iterator[Any]:
 def profile(browser: Any) -> Iterator[Any]:
     """A browser that has never been anywhere: cookies of its own, any number of tabs."""
     context = browser.new_context()
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(120_000)
     yield context
     context.close()
 

@@ -38,7 +38,7 @@ ENVIRONMENT = {
 }
 BROKEN = (OSError, http.client.HTTPException)
 
-pytestmark = [pytest.mark.slow, pytest.mark.shared_home, pytest.mark.timeout(120 + 20 * KILLS)]
+pytestmark = [pytest.mark.slow, pytest.mark.shared_home, pytest.mark.timeout(600 + 20 * KILLS)]
 
 
 @dataclass
@@ -49,6 +49,7 @@ class Load:
     round: int = 0
     ends_with_worker: bool = False  # the server, and with it all connections
     stop: threading.Event = field(default_factory=threading.Event)
+    begun: set[int] = field(default_factory=set)  # the clients that have logged in
     killed: dict[int, float] = field(default_factory=dict)  # process -> when it was gone, and its queue of connections
     answered: dict[int, int] = field(default_factory=dict)  # process -> answers since the last kill
     logged_in: dict[str, tuple[str, int, int]] = field(default_factory=dict)  # owner -> cookie, n, requests in doubt
@@ -126,6 +127,8 @@ def work(load: Load, number: int) -> None:
         owner = f"client-{load.round}-{number}-{turn}"
         turn += 1
         client = log_in(load, owner)
+        if client is not None:
+            load.begun.add(number)
         if client is None or not all(count(load, client, owner) for _ in range(5)):
             return
 
@@ -153,13 +156,13 @@ def is_alive(process: int) -> bool:
 
 
 def kill_one(load: Load) -> None:
-    """When two workers have answered since the last kill: the one that answered more."""
+    """When all clients have logged in, and two workers have answered since the last kill: the one that answered more."""
     load.answered.clear()
     while True:
         load.server.require_running()
         assert not load.errors
         seen = {process: times for process, times in list(load.answered.items()) if process not in load.killed}
-        if len(seen) >= 2 and min(seen.values()) >= 3:
+        if len(load.begun) == CLIENTS and len(seen) >= 2 and min(seen.values()) >= 3:
             break
         time.sleep(0.01)
     chosen = max(seen, key=seen.__getitem__)

@@ -127,7 +127,6 @@ def projects(folder: Path) -> Iterator[Any]:
                 env=self.environment(**variables),
                 capture_output=True,
                 text=True,
-                timeout=100,
                 check=False,
             )
             assert ran.returncode == status, ran.stdout + ran.stderr

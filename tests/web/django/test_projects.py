@@ -104,7 +104,7 @@ def serving(shop: Any, command: list[str], listening: str, **variables: str) -> 
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.stdout.close()
-        process.wait(20)
+        process.wait(120)
 
 
 class Visitor:
@@ -115,7 +115,7 @@ class Visitor:
         self.cookies: dict[str, str] = {}
 
     def ask(self, path: str, body: str | None = None) -> Any:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         cookies = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         headers = {"Cookie": cookies, "X-Forwarded-Proto": "https", "Host": "127.0.0.1"}
         if body is not None:
@@ -159,7 +159,7 @@ def test_runserver(shop: Any) -> None:
 
 def _wait_for(visitor: Visitor) -> None:
     """runserver says that it starts before it listens."""
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while True:
         try:
             visitor.ask("/me")

@@ -17,7 +17,6 @@ def test_sessions_tests(middleware: str) -> None:
         [sys.executable, str(_SUITES), middleware, "sessions_tests", "messages_tests"],
         capture_output=True,
         text=True,
-        timeout=110,
         check=False,
     )
     if "NoSources" in ran.stderr:
