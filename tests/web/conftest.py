@@ -280,7 +280,7 @@ def make_site(protocol: str, watched: sessile.Store) -> Callable[..., Site]:
 HERE = Path(__file__).parent
 
 KEPT = 60  # seconds that a server keeps a connection for a client that is slow to ask again: not the usual 2 or 5
-UNHURRIED_UVICORN = ["--timeout-keep-alive", str(KEPT), "--timeout-worker-healthcheck", "300"]
+UNHURRIED_UVICORN = ["--timeout-keep-alive", str(KEPT), "--timeout-worker-healthcheck", "60"]
 """Without the second one uvicorn kills a worker that needs 5 seconds to start."""
 
 

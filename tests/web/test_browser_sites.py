@@ -140,7 +140,7 @@ def gunicorn(port: int, folder: Path, key: str, file: str, app: str) -> list[str
 
 def uvicorn(port: int, folder: Path, key: str, file: str, app: str) -> list[str]:
     where = ["--app-dir", str(folder), "--port", str(port), "--workers", "2", "--no-access-log"]
-    where += ["--timeout-worker-healthcheck", "300"]  # seconds that a worker has to start
+    where += ["--timeout-worker-healthcheck", "60"]  # seconds that a worker has to start
     return ["-m", "uvicorn", *where, "--ssl-keyfile", key, "--ssl-certfile", file, app]
 
 
