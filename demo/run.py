@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import http.client
 import os
 import random
 import shutil
@@ -42,7 +43,7 @@ def main() -> int:
         lost = []
         for name, kill in parts:
             before = time.monotonic()
-            with bar(console, name) as progress, killer(server.pid if kill else None) as killed:
+            with bar(console, name) as progress, killer(server.pid if kill else None, port) as killed:
                 ledger = traffic.run(port, options.customers, options.seconds, progress)
             elapsed = time.monotonic() - before
             traffic.look_again(ledger)
@@ -110,9 +111,15 @@ def listen(wanted: int) -> socket.socket:
 
 def wait_until_up(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
     while server.poll() is None:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5):
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60):
             return
     sys.exit(f"the server did not start:\n{log.read_text()}")
+
+
+def wait_for_answer(port: int, stop: threading.Event) -> None:
+    while not stop.is_set():
+        with contextlib.suppress(OSError, http.client.HTTPException), urllib.request.urlopen(f"http://127.0.0.1:{port}/"):
+            return
 
 
 def figures(port: int) -> dict[str, int]:
@@ -124,8 +131,9 @@ def figures(port: int) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def killer(master: int | None) -> Iterator[list[int]]:
-    """Kill workers of a gunicorn at random, until the block ends. None: nobody."""
+def killer(master: int | None, port: int) -> Iterator[list[int]]:
+    """Kill workers of a gunicorn at random, until the block ends; each time after somebody has answered, so that the shop
+    goes on where workers are slow to start. None: nobody."""
     killed: list[int] = []
     stop = threading.Event()
 
@@ -137,6 +145,7 @@ def killer(master: int | None) -> Iterator[list[int]]:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(victim, signal.SIGKILL)
                     killed.append(victim)
+                wait_for_answer(port, stop)
 
     thread = threading.Thread(target=kill)
     if master is not None:

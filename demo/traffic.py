@@ -22,7 +22,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 GOODS = ("apple", "bread", "cheese", "date", "egg", "fig", "grape", "honey")
-PATIENCE = 20.0  # seconds without any answer, after which a request has failed
+PATIENCE = 120.0  # seconds without any answer, after which a request has failed
 
 
 @dataclass
