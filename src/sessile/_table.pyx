@@ -95,6 +95,7 @@ cdef enum:
     PAIRS_MOST = 200                # pairs of one
     SINKS_KEPT = 4
     ID_BYTES = 24
+    LOOK_MS = 250                   # how often a log-in or rotation in a hurry offers to look for the table's file
 
 # What a session is to its object.
 cdef enum:
@@ -191,6 +192,10 @@ cdef const char *ID_CHARACTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrs
 
 def id_of(bytes random):
     """The id that 24 bytes stand for: 32 base64url characters without padding, the only text for them (SID-03)."""
+    return id_from(random)
+
+
+cdef str id_from(bytes random):
     cdef char text[32]
     cdef const uint8_t *byte = <const uint8_t *>PyBytes_AS_STRING(random)
     cdef uint32_t group
@@ -209,7 +214,7 @@ def id_of(bytes random):
 
 def new_id():
     """A new id: one call of the kernel's generator an id, no pool that a fork could duplicate (SID-01)."""
-    return id_of(os.urandom(ID_BYTES))
+    return id_from(os.urandom(ID_BYTES))
 
 
 cdef inline const char *id_text(object id, size_t *length) noexcept:
@@ -532,10 +537,7 @@ cdef class Record:
         self.write(name, removed)
 
     cdef int write(self, object name, object value) except -1:
-        if self.context_ is None:
-            self.require_writable()
-        else:
-            self._write()               # what a request was given may refuse
+        self.permit()
         with cython.critical_section(self):
             if self.values_ is None:
                 self.values_ = {}
@@ -543,6 +545,14 @@ cdef class Record:
                 self.written_ = set()
             self.values_[name] = value
             self.written_.add(name)
+        return 0
+
+    cdef inline int permit(self) except -1:
+        """As `_write`, but where there is no request asked at once; a request may refuse."""
+        if self.context_ is None:
+            self.require_writable()
+        else:
+            self._write()
         return 0
 
     cdef int keep(self, object name, object value) except -1:
@@ -644,6 +654,44 @@ cdef class Record:
         self.settle()
         return True
 
+    def _rotate_at_once(self):
+        """`rotate()` where nobody is to be told of it, nothing is journalled, and nobody else changed the session meanwhile.
+        False: it is not so; then nothing was done."""
+        self.permit()
+        with cython.critical_section(self):
+            plain = self.state_ == STATE_STORED and not self.table.reporting
+            owner, device, fields = self.owner_, self.device_, self.fields_
+        return plain and self.anew(SESSILE_ROTATE, owner, device, fields, SESSILE_KEEP)
+
+    def _login_at_once(self, owner, keep, /):
+        """`login(owner, keep=keep)` where nothing is kept of a stored session, which is not `owner`'s; and else as
+        `_rotate_at_once`."""
+        self.permit()
+        if (type(owner) is not str or not PyUnicode_IS_ASCII(owner)
+                or not 0 < PyUnicode_GET_LENGTH(owner) <= SESSILE_OWNER_MAX or type(keep) is not tuple or keep):
+            return False
+        with cython.critical_section(self):
+            plain = self.state_ == STATE_STORED and not self.table.reporting
+            before = self.owner_
+        if not plain or before == owner:
+            return False
+        if self.values_ is not None:
+            self.changes()              # what cannot be stored is refused, though it would go
+        if not self.anew(SESSILE_LOGIN, owner, None, EMPTY, SESSILE_DEFAULT):
+            return False
+        self.discard(False)
+        return True
+
+    cdef bint anew(self, int how, object owner, object device, bytes fields, int64_t timeout) except -1:
+        """One try to give this session a new id, where no events are wanted. The file is looked for afterwards."""
+        cdef Table table = self.table
+        if self.rotate(self, how, id_from(os.urandom(ID_BYTES)), None, owner, device, fields, timeout, timeout):
+            return False
+        if table.path is not None and self.facts.now_ms >= table.look_ms:
+            table.look_ms = self.facts.now_ms + LOOK_MS
+            table._look_for_file()
+        return True
+
     def _absorb(self, before, changed, gone, /):
         """Bring the values in line with stored fields that are new here.
 
@@ -697,11 +745,15 @@ cdef class Record:
 
     def _discard(self, *, bint hidden):
         """Drop every value and change that is not stored; `hidden`: the stored fields are to go, too."""
+        self.discard(hidden)
+
+    cdef int discard(self, bint hidden) except -1:
         with cython.critical_section(self):
             self.values_ = None
             self.written_ = None
             self.pinned_ = None
             self.hidden_ = hidden
+        return 0
 
     # ---- what the Session keeps here ----
 
@@ -931,6 +983,10 @@ cdef class Record:
 
         With RENEW `fields`, owner and device are not looked at: they stay.
         """
+        return self.rotate(at, how, id, nonce, owner, device, fields, idle_ms, absolute_ms)
+
+    cdef int rotate(self, Record at, int how, object id, object nonce, object owner, object device, bytes fields,
+                    int64_t idle_ms, int64_t absolute_ms) except -1:
         cdef Table table = self.table
         cdef sessile_content content
         cdef sessile_content *given = NULL
@@ -1108,6 +1164,7 @@ cdef class Table:
     cdef int64_t wait_ms
     cdef double busy_timeout
     cdef bint reporting
+    cdef int64_t look_ms            # see LOOK_MS; 0: never looked
     cdef size_t fields_most         # bytes of a session's fields
     cdef size_t sink_size
     cdef unsigned key_count
@@ -1259,6 +1316,10 @@ cdef class Table:
         if recovered or quarantined:
             self._repaired(recovered, quarantined)
         return 0
+
+    def _look_for_file(self):
+        """Tell if the file of the table has gone."""
+        raise NotImplementedError
 
     def _reported(self, reports, /):
         """Sessions ended: a list of (reason, handle, owner, fields or None, milliseconds). Must not raise."""

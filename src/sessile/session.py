@@ -455,6 +455,13 @@ class Session(Record, MutableMapping[str, Any]):
             ValueError: a timeout is out of bounds, or `device` too large.
             TypeError, ValueError, SessionTooLarge, SessionGone, StoreFull, Busy, StoreClosed: as `save`.
         """
+        if (
+            device is None
+            and idle_timeout is None
+            and absolute_timeout is None
+            and self._login_at_once(owner, keep)
+        ):
+            return
         self._write()
         store = self._store
         owner = options.owner(owner)
@@ -516,6 +523,8 @@ class Session(Record, MutableMapping[str, Any]):
         Raises:
             SessionGone, StoreFull, Busy, StoreClosed: as `save`.
         """
+        if self._rotate_at_once():
+            return
         self._write()
         if self._state == _table.UNSTORED:
             self._store_new(self._merged(b"", self._changes()), None, None, *self._timeouts)
