@@ -194,6 +194,7 @@ OTHER_LOGINS: dict[str, Deed] = {
     "256 octets": login("a" * 256),
     "no text": login(""),
     "a number": login(7),
+    "nothing": login(None),
     "a lone surrogate": login("\ud800"),
     "fields kept": login(keep=("cart",)),
     "fields kept, a list": login(keep=["cart", "absent"]),
@@ -257,12 +258,9 @@ def compared(make_store: MakeStore, monkeypatch: pytest.MonkeyPatch) -> Callable
         answers: list[bool] = []
         answered: list[bool] = []
 
-        def asked(real: Callable[..., bool]) -> Callable[..., bool]:
-            def ask(session: Session, *arguments: Any) -> bool:
-                answers.append(real(session, *arguments))
-                return answers[-1]
-
-            return ask
+        def ask(session: Session, owner: str | None) -> bool:
+            answers.append(sessile._table.Record._anew_at_once(session, owner))
+            return answers[-1]
 
         def noted(session: Session) -> None:
             del answers[:]
@@ -275,12 +273,10 @@ def compared(make_store: MakeStore, monkeypatch: pytest.MonkeyPatch) -> Callable
             store = make_store(max_sessions_per_owner=2)
             return outcome(store, situation(store), deed)
 
-        for name in ("_rotate_at_once", "_login_at_once"):
-            monkeypatch.setattr(Session, name, asked(getattr(sessile._table.Record, name)))
+        monkeypatch.setattr(Session, "_anew_at_once", ask)
         at_once = outcome_here(noted)
         with monkeypatch.context() as patch:
-            for name in ("_rotate_at_once", "_login_at_once"):
-                patch.setattr(Session, name, lambda *_: False)
+            patch.setattr(Session, "_anew_at_once", lambda *_: False)
             assert outcome_here(deed) == at_once
         return answered
 
@@ -327,9 +323,8 @@ def test_where_somebody_listens_it_is_the_general_way(
     options: dict[str, Any] = {"on_event": lambda _: None, "snapshot_dir": tmp_path}
     store = make_store(**{listening: options[listening]})
     answers: list[bool] = []
-    for name in ("_rotate_at_once", "_login_at_once"):
-        real = getattr(sessile._table.Record, name)
-        monkeypatch.setattr(Session, name, lambda *given, real=real: answers.append(real(*given)) or answers[-1])
+    real = sessile._table.Record._anew_at_once
+    monkeypatch.setattr(Session, "_anew_at_once", lambda *given: answers.append(real(*given)) or answers[-1])
     session = anonymous(store)
     id = session.id
     deed(session)

@@ -547,7 +547,7 @@ cdef class Record:
             self.written_.add(name)
         return 0
 
-    cdef inline int permit(self) except -1:
+    cdef int permit(self) except -1:
         """As `_write`, but where there is no request asked at once; a request may refuse."""
         if self.context_ is None:
             self.require_writable()
@@ -654,39 +654,33 @@ cdef class Record:
         self.settle()
         return True
 
-    def _rotate_at_once(self):
-        """`rotate()` where nobody is to be told of it, nothing is journalled, and nobody else changed the session meanwhile.
-        False: it is not so; then nothing was done."""
-        self.permit()
-        with cython.critical_section(self):
-            plain = self.state_ == STATE_STORED and not self.table.reporting
-            owner, device, fields = self.owner_, self.device_, self.fields_
-        return plain and self.anew(SESSILE_ROTATE, owner, device, fields, SESSILE_KEEP)
-
-    def _login_at_once(self, owner, keep, /):
-        """`login(owner, keep=keep)` where nothing is kept of a stored session, which is not `owner`'s; and else as
-        `_rotate_at_once`."""
-        self.permit()
-        if (type(owner) is not str or not PyUnicode_IS_ASCII(owner)
-                or not 0 < PyUnicode_GET_LENGTH(owner) <= SESSILE_OWNER_MAX or type(keep) is not tuple or keep):
-            return False
-        with cython.critical_section(self):
-            plain = self.state_ == STATE_STORED and not self.table.reporting
-            before = self.owner_
-        if not plain or before == owner:
-            return False
-        if self.values_ is not None:
-            self.changes()              # what cannot be stored is refused, though it would go
-        if not self.anew(SESSILE_LOGIN, owner, None, EMPTY, SESSILE_DEFAULT):
-            return False
-        self.discard(False)
-        return True
-
-    cdef bint anew(self, int how, object owner, object device, bytes fields, int64_t timeout) except -1:
-        """One try to give this session a new id, where no events are wanted. The file is looked for afterwards."""
+    def _anew_at_once(self, owner, /):
+        """For None `rotate()`, else `login(owner)` of what is not `owner`'s, where nobody listens or changed the session.
+        False: it is not so; nothing was done."""
         cdef Table table = self.table
+        cdef bytes fields
+        cdef bint plain
+        cdef int how = SESSILE_ROTATE
+        cdef int64_t timeout = SESSILE_KEEP
+        self.permit()
+        with cython.critical_section(self):
+            plain = self.state_ == STATE_STORED and not table.reporting
+            before, device, fields = self.owner_, self.device_, self.fields_
+        if not plain:
+            return False
+        if owner is None:
+            owner = before
+        else:
+            if (type(owner) is not str or not PyUnicode_IS_ASCII(owner)
+                    or not 0 < PyUnicode_GET_LENGTH(owner) <= SESSILE_OWNER_MAX or owner == before):
+                return False
+            if self.values_ is not None:
+                self.changes()          # what cannot be stored is refused, though it would go
+            how, timeout, device, fields = SESSILE_LOGIN, SESSILE_DEFAULT, None, EMPTY
         if self.rotate(self, how, id_from(os.urandom(ID_BYTES)), None, owner, device, fields, timeout, timeout):
             return False
+        if how == SESSILE_LOGIN:
+            self.discard(False)
         if table.path is not None and self.facts.now_ms >= table.look_ms:
             table.look_ms = self.facts.now_ms + LOOK_MS
             table._look_for_file()
@@ -1316,10 +1310,6 @@ cdef class Table:
         if recovered or quarantined:
             self._repaired(recovered, quarantined)
         return 0
-
-    def _look_for_file(self):
-        """Tell if the file of the table has gone."""
-        raise NotImplementedError
 
     def _reported(self, reports, /):
         """Sessions ended: a list of (reason, handle, owner, fields or None, milliseconds). Must not raise."""

@@ -455,12 +455,9 @@ class Session(Record, MutableMapping[str, Any]):
             ValueError: a timeout is out of bounds, or `device` too large.
             TypeError, ValueError, SessionTooLarge, SessionGone, StoreFull, Busy, StoreClosed: as `save`.
         """
-        if (
-            device is None
-            and idle_timeout is None
-            and absolute_timeout is None
-            and self._login_at_once(owner, keep)
-        ):
+        plain = type(owner) is str and type(keep) is tuple and not keep
+        plain = plain and device is None and idle_timeout is None and absolute_timeout is None
+        if plain and self._anew_at_once(owner):
             return
         self._write()
         store = self._store
@@ -523,7 +520,7 @@ class Session(Record, MutableMapping[str, Any]):
         Raises:
             SessionGone, StoreFull, Busy, StoreClosed: as `save`.
         """
-        if self._rotate_at_once():
+        if self._anew_at_once(None):
             return
         self._write()
         if self._state == _table.UNSTORED:
