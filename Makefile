@@ -51,8 +51,8 @@ test-fast: $(BUILT)
 test-private: build/private/.built
 	PYTHONPATH=$(CURDIR)/build/private/lib $(RUN) -m pytest -m "not slow and not packaging and not shared_home"
 
-## django-suites   Django's own suites with our engine, then with our middleware too, on the LTS and on the newest Django, which
-##                 needs Python 3.12 and is tested with our own tests, too; DJANGO=5.2 or 6 only that; pip downloads them
+## django-suites   Django's own suites with our engine, then with our middleware too, on the LTS, on 6.0 and on the newest Django,
+##                 which need Python 3.12; on the newest our own tests, too; DJANGO=5.2 or 6 only that; pip downloads them
 django-suites: $(DJANGO:%=django-%)
 
 django-5.2: $(BUILT)
@@ -63,6 +63,7 @@ django-6:
 	$(MAKE) --no-print-directory django-newest PYTHON=$(NEWER_PYTHON) GROUP=other-python
 
 django-newest: $(BUILT)
+	$(RUN) tests/web/django/suites.py --django 6.0
 	$(RUN) tests/web/django/suites.py --django 6
 	$(RUN) -m pytest tests/web/django --ignore=tests/web/django/test_suites.py
 
