@@ -275,3 +275,46 @@ def test_a_session_that_others_keep_changing_is_busy_in_the_end(make_store: Make
         session.update_field("n", meddle)
     assert caught.value.timeout == 0.05
     assert stored(store, session)["n"] == 0
+
+
+@pytest.mark.parametrize("name", ["first", "middle", "ü" * 40, "last", "new"])
+@pytest.mark.parametrize("value", ["text", "x" * 5000, -1, None, b"\x00", 1.5, [1, [2]], {"a": {"b": ()}}])
+def test_one_changed_field_keeps_its_place_and_the_others_their_values(
+    store: sessile.Store, name: str, value: object
+) -> None:
+    """A save of one field takes a way of its own: the same as if it had been stored so from the beginning."""
+    before: dict[str, Any] = {"first": 1, "middle": ["a" * 300], "ü" * 40: {"k": 2}, "last": "end"}
+    session = store.create(before)
+    session[name] = value
+    assert session.save()
+    assert not session.save()
+    loaded = store.load(session.id)
+    assert loaded is not None
+    assert list(dict(loaded).items()) == list((before | {name: value}).items())
+    assert loaded._fields == store.create(before | {name: value})._fields
+
+
+def test_one_changed_field_beside_one_that_was_read(store: sessile.Store) -> None:
+    session = store.create({"cart": [1], "flash": "a"})
+    session["cart"].append(2)
+    session["flash"] = "b"
+    assert session.save()
+    session["flash"] = "c"
+    session["cart"].append(3)
+    assert session.save()
+    assert stored(store, session) == {"cart": [1, 2, 3], "flash": "c"}
+
+
+def test_one_changed_field_that_cannot_be_stored_leaves_all_as_it_was(store: sessile.Store) -> None:
+    session = store.create({"a": 1})
+    session["b"] = {"c": [object()]}
+    with pytest.raises(TypeError, match=r"\$\.b\.c\[0\]"):
+        session.save()
+    assert stored(store, session) == {"a": 1}
+    session["b"] = "x" * 70_000
+    with pytest.raises(sessile.SessionTooLarge):
+        session.save()
+    del session["b"]
+    session["a"] = 2
+    assert session.save()
+    assert stored(store, session) == {"a": 2}

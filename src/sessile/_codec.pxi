@@ -916,15 +916,20 @@ def encode_field(name: str, value: object) -> bytes:
     return encoded_field(name, value)
 
 
-cdef bytes encoded_field(object name, object value):
-    cdef Walk walk
-    cdef Py_ssize_t length = 0
-    name_utf8(name, &length)
-    walk_open(&walk, "$")
+cdef inline void walk_open_field(Walk* walk, object name) noexcept:
+    """As if it had gone into a dict, to the value under this name."""
+    walk_open(walk, "$")
     walk.deepest += 1
     walk.containers[0] = NULL
     walk.keys[0] = <PyObject*>name
     walk.depth = 1
+
+
+cdef bytes encoded_field(object name, object value):
+    cdef Walk walk
+    cdef Py_ssize_t length = 0
+    name_utf8(name, &length)
+    walk_open_field(&walk, name)
     return written(&walk, value, False)
 
 
@@ -1024,6 +1029,42 @@ cdef int merge_into(Output* out, bytes stored, dict changed, frozenset removed) 
             write_raw(out, start, reader.at - start)
     for name, value in changed.items():
         write_field(out, name, value)
+    return 0
+
+
+cdef bytes with_field(bytes stored, object name, object value):
+    """What `merged_fields` gives for one changed field, without a copy of its encoded value or an object for any name."""
+    cdef Walk walk
+    cdef Reader reader
+    cdef Py_ssize_t length = 0
+    cdef const unsigned char* behind = NULL
+    cdef const char* utf8 = name_utf8(name, &length)
+    reader_open(&reader, PyBytes_AS_STRING(stored), PyBytes_GET_SIZE(stored))
+    cdef bint there = seek_field(&reader, name)
+    walk_open_field(&walk, name)
+    try:
+        write_raw(&walk.out, reader.start, reader.at - reader.start)
+        if not there:
+            write_utf8(&walk.out, utf8, length)
+        write_value(&walk, value)
+        if there:
+            skip_rest(&reader, &behind)
+            write_raw(&walk.out, behind, reader.end - behind)
+        return output_bytes(&walk.out)
+    finally:
+        output_close(&walk.out)
+
+
+cdef int skip_rest(Reader* reader, const unsigned char** behind) except -1:
+    """From the value of a field to the end; `behind` is what follows the value."""
+    cdef const unsigned char* name = NULL
+    cdef Py_ssize_t length = 0
+    cdef bint whole = skip_value(reader)
+    behind[0] = reader.at
+    while whole and reader.at < reader.end:
+        whole = read_field_head(reader, &name, &length) and skip_value(reader)
+    if not whole:
+        raise damaged(reader)
     return 0
 
 

@@ -630,27 +630,45 @@ cdef class Record:
     def _save_at_once(self):
         """Save as if nobody else changed the session meanwhile, which is nearly always so. Whether it wrote, or None:
         somebody did, or there is more to it; then nothing was done."""
-        cdef bytes fields
-        cdef tuple changes
+        cdef bytes fields, stored
+        cdef tuple changes = None
+        cdef PyObject *name = NULL
+        cdef PyObject *value = NULL
+        cdef Py_ssize_t cursor = 0
+        cdef bint alone
+        written = None
         self.use()
-        if self.state_ != STATE_STORED:
+        if self.state_ != STATE_STORED or self.hidden_:
             return None
-        if self.values_ is None and not self.hidden_:
-            return False
-        changes = self.changes()
-        if changes is None:
-            return False
         with cython.critical_section(self):
+            if self.values_ is None:
+                return False
             stored = self.fields_
             owner = self.owner_
-        if self.hidden_:
-            return None
-        fields = merged_fields(stored, (<dict>changes[0]).copy(), frozenset(changes[1]) if changes[1] else NOTHING)
+            # One field was written and none is held beside it: what most saves are.
+            alone = self.written_ is not None and len(self.values_) == 1 and self.pinned_ is None
+            if alone and PyDict_Next(self.values_, &cursor, &name, &value):
+                written, held = <object>name, <object>value
+        if written is None or held is removed:
+            alone = False
+        if alone:
+            try:
+                fields = with_field(stored, written, held)
+            except TypeError:
+                alone = False               # there may be something that can be stored in its place
+        if not alone:
+            changes = self.changes()
+            if changes is None:
+                return False
+            fields = merged_fields(stored, (<dict>changes[0]).copy(), frozenset(changes[1]) if changes[1] else NOTHING)
         if fields == stored or (not fields and owner is None) or <size_t>len(fields) > self.table.fields_most:
             return None
         if not self.update(self, fields, SESSILE_KEEP, SESSILE_KEEP, self.touches_):
             return None
-        self.absorb(None, changes[0], changes[1])
+        if alone and is_plain(held):
+            self._drop(written)
+        elif not alone:
+            self.absorb(None, changes[0], changes[1])
         self.settle()
         return True
 
@@ -735,6 +753,8 @@ cdef class Record:
         with cython.critical_section(self):
             self.written_ = None
             self.hidden_ = False
+            if self.values_ is not None and not self.values_:
+                self.values_ = None
         return 0
 
     def _discard(self, *, bint hidden):
