@@ -49,6 +49,7 @@ PROGRAMS = (
     Program("scaling", 90, 5),
     Program("misses", 300, 20, named=True),
     Program("where", 25, 8),
+    Program("floor", 60, 8),
     Program("instructions", 20, 15),
     Program("fill", 8, 8),
     Program("persistence", 30, 3),

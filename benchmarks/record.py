@@ -28,7 +28,8 @@ import sessile
 ROOT = Path(__file__).resolve().parent.parent
 
 ORDER = (
-    "peers", "operations", "scaling", "where", "instructions", "fill", "persistence", "web", "django", "flask", "crash",
+    "peers", "operations", "scaling", "where", "floor", "instructions", "fill", "persistence", "web", "django", "flask",
+    "crash",
 )  # fmt: skip
 """Sections in the order in which RESULTS.md has them; others follow by name."""
 
