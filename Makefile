@@ -93,7 +93,7 @@ test-sanitized: build/sanitized/.built
 check-c:
 	$(MAKE) --no-print-directory -j$(JOBS) --output-sync=target -f tests/c/Makefile
 
-## crash           the tests that kill, at every instruction and at random; SIZE=short (a minute), ci (three), full (some 90
+## crash           the tests that kill, at every instruction and at random; SIZE=short (a minute), ci (three), full (some 45
 ##                 minutes on two processors with nothing else to do; what measures durations comes last and alone)
 CRASH = $(MAKE) --no-print-directory -f tests/crash/Makefile PYTHON=$(RUN)
 crash: $(BUILT)

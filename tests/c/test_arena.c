@@ -475,6 +475,24 @@ static void damage_is_not_followed_outside(void)
     }
 }
 
+/* While a page is emptied its free slots are withheld. It may be left so only by who is killed there, and recovery mends that. */
+static void a_page_that_stays_withheld_is_named_a5(void)
+{
+    struct findings found;
+    use(400, SESSILE_MEMORY_MIN, 1.0);
+    for (unsigned i = 0; i < 3; i++)
+        CHECK(take(1, ARENA_OWNED, 200, ARENA_CREATE) == ARENA_OK);
+    struct arena_place place;
+    CHECK(arena_place(arena, 1, taken[0].slot, &place));
+    check_sound();
+    arena_unlist(arena, lists_of(1), place.unit);
+    look(&found);
+    CHECK(found.count == 1 && strncmp(found.text[0], "A5", 2) == 0);
+    arena_relist(arena, lists_of(1), place.unit);
+    check_sound();
+    done();
+}
+
 int main(void)
 {
     RUN(a_geometry_is_made_for_every_sensible_table);
@@ -488,6 +506,7 @@ int main(void)
     RUN(what_is_derived_is_rebuilt);
     RUN(runs_lie_at_multiples_of_their_length);
     RUN(the_checks_name_a1_a2_and_a5);
+    RUN(a_page_that_stays_withheld_is_named_a5);
     RUN(half_a_lending_is_none_a1);
     RUN(damage_is_not_followed_outside);
     return check_summary();

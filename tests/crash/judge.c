@@ -178,6 +178,30 @@ static const char *check_wiped_record(const struct arena *arena, const struct ar
     return NULL;
 }
 
+/* Of owners without an entry nothing is left, and no more nodes have something in them than are taken. */
+static const char *check_wiped_owners(struct sessile *table)
+{
+    const struct arena *arena = &table->arena;
+    for (uint32_t number = 0; number < arena->geometry.shards; number++) {
+        const struct page_lists *lists = &stripe_at(table, number)->lists;
+        uint32_t nodes = 0, taken = lists->live[ARENA_OWNED][ARENA_NODE] + lists->live[ARENA_ANONYMOUS][ARENA_NODE];
+        struct arena_page page;
+        for (uint32_t unit = 0; arena_next_page(arena, arena->geometry.shards + number, &unit, &page);)
+            for (uint32_t i = 0; i < page.slots; i++) {
+                uint32_t slot = arena_slot_of(arena, page.unit, i, page.size);
+                const uint8_t *bytes = arena->base + (uint64_t)slot * ARENA_SLOT;
+                const struct owner_entry *entry = (const void *)bytes;
+                if (page.class == ARENA_NODE)
+                    nodes += !is_wiped(bytes, 0, page.size);
+                else if (atomic_load(&entry->key[0]) == 0 && !is_wiped(bytes, 0, page.size))
+                    return finding("STO-06: slot %u is of no owner and was not wiped", slot);
+            }
+        if (nodes > taken)
+            return finding("STO-06: stripe %u: %u nodes have something in them, %u are taken", number, nodes, taken);
+    }
+    return NULL;
+}
+
 /* Nothing of an ended session is left anywhere in pages of records and in pages that are lent to nobody. */
 static const char *check_wiped(const struct arena *arena)
 {
@@ -230,6 +254,8 @@ static const char *check_invariants(struct sessile *table, bool unfinished)
     if (atomic_load(&table->arena.header->quarantined) != 0)
         return finding("%" PRIu64 " records were quarantined", atomic_load(&table->arena.header->quarantined));
     const char *found = check_counters(table);
+    if (!found)
+        found = check_wiped_owners(table);
     return found ? found : check_wiped(&table->arena);
 }
 

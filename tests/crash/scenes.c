@@ -366,6 +366,22 @@ static void prepare_doubling(struct world *world, unsigned variant, uint64_t see
     world->members[world->fresh].group = 1;
 }
 
+/* A large table has slots of other sizes, 288 among them: a session grows from 256 into one, and shrinks again. */
+static void prepare_large_table(struct world *world, unsigned variant, uint64_t seed)
+{
+    const char *owner = variant / 2 ? "lars" : NULL;
+    world_begin(world, 400, 64u << 20, 1.0, seed);
+    uint32_t lengths[] = {world_length_for(256, owner), world_length_for(288, owner)};
+    for (unsigned i = 0; i < 6; i++)
+        world_add_in(world, SHARD, owner, lengths[i % 2], WORLD_BYSTANDER);
+    world->target = world_add_in(world, SHARD, owner, lengths[variant % 2], 1);
+    world_remove(world, world_add_in(world, SHARD, owner, lengths[1], WORLD_BYSTANDER));
+    world->length = lengths[1 - variant % 2];
+    if (shard_at(world->table, SHARD)->lists.live[owner ? ARENA_OWNED : ARENA_ANONYMOUS]
+                                                 [arena_class(&world->table->arena.geometry, 288)] == 0)
+        world_fail("preparation: no slots of 288 bytes");
+}
+
 /* ---- rotation ---- */
 
 static void prepare_rotation(struct world *world, enum before before, const char *owner, const char *new_owner)
@@ -692,8 +708,9 @@ const struct scene scenes[] = {
     {"compact", 4, prepare_compact, act_compact, .one_commit = false},
     {"recount", 3, prepare_recount, act_recount, .one_commit = false},
     {"attach", 2, prepare_revoke_all, act_attach, .from_opening = true},
-    {"take-over", SCENES_CRASHES + 2 * SCENES_STATES, NULL, act_take_over, .after_crash = true},
-    {"attach-unclean", SCENES_CRASHES + 2 * SCENES_STATES, NULL, act_attach, .from_opening = true, .after_crash = true},
+    {"large-table", 4, prepare_large_table, act_update, .heavy = true, .full_only = true},
+    {"take-over", SCENES_AFTER, NULL, act_take_over, .after_crash = true},
+    {"attach-unclean", SCENES_AFTER, NULL, act_attach, .from_opening = true, .after_crash = true},
 };
 const unsigned scene_count = sizeof scenes / sizeof *scenes;
 

@@ -3,9 +3,8 @@
  *     stepper [--size short|ci|full] [--seed N] [--seeds N] [--scene NAME [--variant N]] [--form kill|beside|resume]
  *             [--share K/N] [--work-every N] [--seconds S] [--quiet]
  *
- * A share K/N is for N builds that are stepped through the same variants: what takes long is done for each Nth of them
- * only, from K on, so that the N builds together do it for all: scenes with large tables, those that begin after a crash,
- * and the forms that have another process in them.
+ * A share K/N is for N builds that do all variants of a scene together: each does every Nth of them, from K on. Each does at
+ * least one, but of scenes that take long: those with large tables and those that begin after a crash.
  *
  * For each scene (scenes.h) and variant: a child process does the operation one instruction at a time (tracer.h). After
  * each instruction that stored something into the table, the bytes of the table are what a SIGKILL at that instruction
@@ -30,14 +29,14 @@ struct settings {
     int variant;                   /* -1: all that the size asks for */
     uint64_t seed;
     unsigned forms;
-    unsigned variants, seeds;      /* of each scene at the most; of the whole */
+    unsigned variants, crashes, seeds; /* of each scene at the most, and of each that begins after a crash; of the whole */
     unsigned attach_every;         /* states of which one is recovered by an attach, too */
     unsigned work_every;           /* states of which one is worked with after its recovery */
     unsigned beside_every;         /* states of which one is judged beside each of the others */
     unsigned resumes;              /* points of an operation at which each of the others comes between */
     unsigned share, shares;        /* which part of what takes long, of how many */
     double seconds;                /* rounds of one variant a scene, until so much time is over; 0: one round */
-    bool quiet, is_short;
+    bool quiet, is_short, is_full;
 };
 
 struct sums {
@@ -179,6 +178,8 @@ static void step_world(const struct scene *scene, struct world *world, const str
     free(walk);
 }
 
+#define LARGE_RECORD 12u           /* the variant of `create` whose record is in a page of several units */
+
 /* Which scene, which variant and which state of it. */
 static const struct scene *choose_crash(unsigned variant, uint64_t *random, unsigned *of, uint64_t *target)
 {
@@ -191,9 +192,16 @@ static const struct scene *choose_crash(unsigned variant, uint64_t *random, unsi
     if (variant < SCENES_CRASHES)
         return scene;
     unsigned nth = variant - SCENES_CRASHES;
-    *of = nth < SCENES_STATES ? 1 : 7;
     *target = nth % SCENES_STATES + 1;
-    return scene_named(nth < SCENES_STATES ? "update" : "create-owned");
+    *of = nth < SCENES_STATES ? 1 : nth < 2 * SCENES_STATES ? 7 : LARGE_RECORD;
+    return scene_named(nth < SCENES_STATES ? "update" : nth < 2 * SCENES_STATES ? "create-owned" : "create");
+}
+
+/* Does a state count on the way to the one that is chosen? */
+static bool counts(const struct trace *trace, unsigned variant)
+{
+    const struct arena_header *header = (const void *)trace->shadow;
+    return variant < SCENES_CRASHES + 2 * SCENES_STATES || (atomic_load(&header->pool_seq) & 1);
 }
 
 /* Leaves the world as a kill at some instruction of some operation does. */
@@ -210,7 +218,7 @@ static void crash_world(struct world *world, unsigned variant, uint64_t seed)
         trace_begin(&trace, scene, world, variant & 32 ? 3 : 1);
         enum trace_stop stop = TRACE_SAME;
         for (states = 0; stop != TRACE_DONE && (target == 0 || states < target);)
-            states += (stop = trace_step(&trace, &change)) == TRACE_CHANGED;
+            states += (stop = trace_step(&trace, &change)) == TRACE_CHANGED && counts(&trace, variant);
         world->dead_slot = trace.slot;
         trace_end(&trace);
         if (target != 0 || states == 0)
@@ -246,17 +254,16 @@ static void report(const struct scene *scene, const struct sums *before, const s
     fflush(stdout);
 }
 
-/* A variant, or what of it falls to this build. */
-static void step_share(const struct scene *scene, unsigned variant, const struct settings *settings, struct sums *sums)
+/* The nth variant of `count`, if it falls to this build. */
+static void step_share(const struct scene *scene, unsigned nth, unsigned count, unsigned variant,
+                       const struct settings *settings, struct sums *sums)
 {
-    struct settings own = *settings;
-    if (variant % settings->shares != settings->share) {
-        if (scene->heavy || scene->after_crash)
-            return;
-        own.forms &= FORM_KILL;
-    }
+    bool must = !scene->heavy && !scene->after_crash && count < settings->shares;
+    unsigned shares = must ? count : settings->shares;
+    if (nth % shares != settings->share % shares)
+        return;
     uint64_t failures = sums->failures;
-    step_scene(scene, variant, &own, sums);
+    step_scene(scene, variant, settings, sums);
     sums->runs++;
     if (sums->failures > failures)
         printf("again: --scene %s --variant %u --seed %" PRIu64 "\n", scene->name, variant, settings->seed);
@@ -266,7 +273,8 @@ static void step_variants(const struct scene *scene, const struct settings *sett
 {
     struct sums before = *sums;
     double began = seconds();
-    unsigned count = settings->variants < scene->variants ? settings->variants : scene->variants;
+    unsigned count = scene->after_crash ? settings->crashes : settings->variants;
+    count = count < scene->variants ? count : scene->variants;
     for (unsigned i = 0; i < count; i++) {
         unsigned variant = (unsigned)(((uint64_t)i * scene->variants / count + settings->seed) % scene->variants);
         /* Small tables only. */
@@ -274,7 +282,7 @@ static void step_variants(const struct scene *scene, const struct settings *sett
             variant = SCENES_CRASHES + variant % (2 * SCENES_STATES);
         if (settings->variant >= 0)
             variant = (unsigned)settings->variant;
-        step_share(scene, variant, settings, sums);
+        step_share(scene, i, count, variant, settings, sums);
         if (settings->variant >= 0)
             break;
     }
@@ -284,16 +292,18 @@ static void step_variants(const struct scene *scene, const struct settings *sett
 
 static const struct size {
     const char *name;
-    unsigned variants, seeds, attach_every, work_every, beside_every, resumes;
+    unsigned variants, crashes, seeds, attach_every, work_every, beside_every, resumes;
     double seconds;
-} sizes[] = {{"short", 1, 1, 8, 4, 16, 1, 0}, {"ci", 1, 1, 4, 2, 8, 2, 20}, {"full", 10000, 1, 2, 1, 4, 2, 0}};
+} sizes[] = {{"short", 1, 1, 1, 8, 4, 16, 1, 0}, {"ci", 1, 1, 1, 4, 2, 8, 2, 20}, {"full", 60, 36, 1, 4, 2, 4, 2, 0}};
 
 static bool set_size(struct settings *settings, const char *name)
 {
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         if (strcmp(name, sizes[i].name) == 0) {
             settings->is_short = i == 0;
+            settings->is_full = i == 2;
             settings->variants = sizes[i].variants;
+            settings->crashes = sizes[i].crashes;
             settings->seeds = sizes[i].seeds;
             settings->attach_every = sizes[i].attach_every;
             settings->work_every = sizes[i].work_every;
@@ -357,7 +367,8 @@ static bool parse(int count, char **arguments, struct settings *settings)
 static void step_round(const struct settings *settings, struct sums *sums)
 {
     for (unsigned i = 0; i < scene_count; i++)
-        if (settings->scene ? strcmp(scenes[i].name, settings->scene) == 0 : !settings->is_short || !scenes[i].heavy)
+        if (settings->scene ? strcmp(scenes[i].name, settings->scene) == 0
+                            : settings->is_full || (!scenes[i].full_only && !(settings->is_short && scenes[i].heavy)))
             step_variants(&scenes[i], settings, sums);
 }
 
