@@ -35,7 +35,7 @@ SECRET = b"the secret of the campaign, 32 bytes or more"
 KEYS = 12
 ABSENT, ANONYMOUS, OWNED = 0, 1, 2
 _STATE = struct.Struct("<BQ32s")           # kind, value, id
-_KEY_SIZE = 128                            # one byte: current state | begun << 1; then two states
+_KEY_SIZE = 192                            # one byte: current state | (begun state + 1, 0 for none) << 2; then three states
 _WORKER_SIZE = _KEY_SIZE * KEYS + 64
 _STOP = 0                                  # of the shared memory: its first byte
 _FIRST = 64
@@ -66,27 +66,30 @@ class Oracle:
         kind, value, id = _STATE.unpack_from(self.memory, at + 16 + 48 * which)
         return State(kind, value, id.rstrip(b"\0").decode())
 
+    def _put(self, at: int, state: State) -> int:
+        """Writes a state where none stands that counts: a kill in the middle of it changes none."""
+        word = self.memory[at]
+        free = next(which for which in range(3) if which != word & 3 and which + 1 != word >> 2)
+        _STATE.pack_into(self.memory, at + 16 + 48 * free, state.kind, state.value, state.id.encode())
+        return free
+
     def current(self, worker: int, key: int) -> State:
         at = self._key(worker, key)
-        return self._get(at, self.memory[at] & 1)
+        return self._get(at, self.memory[at] & 3)
 
     def begun(self, worker: int, key: int) -> State | None:
         at = self._key(worker, key)
         word = self.memory[at]
-        return self._get(at, ~word & 1) if word & 2 else None
+        return self._get(at, (word >> 2) - 1) if word >> 2 else None
 
     def begin(self, worker: int, key: int, state: State) -> None:
         at = self._key(worker, key)
-        current = self.memory[at] & 1
-        packed = (state.kind, state.value, state.id.encode())
-        _STATE.pack_into(self.memory, at + 16 + 48 * (current ^ 1), *packed)
-        self.memory[at] = current | 2
+        self.memory[at] = self.memory[at] & 3 | (self._put(at, state) + 1) << 2
 
     def done(self, worker: int, key: int, state: State) -> None:
         """The operation returned: with an id that is known only now."""
-        self.begin(worker, key, state)
         at = self._key(worker, key)
-        self.memory[at] = (self.memory[at] & 1) ^ 1
+        self.memory[at] = self._put(at, state)
 
     def settle(self, worker: int, key: int, state: State) -> None:
         self.done(worker, key, state)
