@@ -18,7 +18,6 @@ def test_per_02_per_09_kill_9_at_system_calls(tmp_path: Path) -> None:
     found = kills.run(tmp_path, every=41)
     assert found.wrong == []
     assert set(found.killed) == set(kills.WORKS)
-    assert sum(found.killed.values()) > 8
 
 
 @pytest.mark.slow
