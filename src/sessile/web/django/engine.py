@@ -163,18 +163,25 @@ class SessionStore(SessionBase):
                 value = decode_field(record._fields, key, default)
                 if type(value) in SCALARS:
                     return value
-                found = self._get_session()
+                found = self._fetch()
         return found.get(key, default)
 
     def _get_session(self, no_load: bool = False) -> dict[str, Any]:
         self.accessed = True
         found: dict[str, Any] | None = getattr(self, "_session_cache", None)
         if found is None:
-            found = {} if no_load else self.load() if self._record is None else self._decoded(self._record)
-            self._session_cache = found
+            if not no_load:
+                return self._fetch()
+            self._session_cache = found = {}
         return found
 
     _session = property(_get_session)
+
+    def _fetch(self) -> dict[str, Any]:
+        """Decode all fields into `_session_cache`, which there is none of yet."""
+        record = self._record
+        self._session_cache = found = self.load() if record is None else self._decoded(record)
+        return found
 
     def load(self) -> dict[str, Any]:
         """The fields as they are stored; of an unknown or expired key {}, and the key is dropped (SID-06)."""
@@ -225,7 +232,7 @@ class SessionStore(SessionBase):
 
     def __setitem__(self, name: str, value: Any) -> None:
         found = getattr(self, "_session_cache", None)
-        (self._get_session() if found is None else found)[name] = value
+        (self._fetch() if found is None else found)[name] = value
         self.accessed = self.modified = True
         if name == OWNER_FIELD:
             self._log_in_if_stored()
@@ -283,9 +290,10 @@ class SessionStore(SessionBase):
             self._make(self.session_key)
             return
         record = self._record
-        if record is None:
+        data: dict[str, Any] | None = getattr(self, "_session_cache", None)
+        if record is None or data is None:
             given = self._get_session_key()
-            self._get_session()
+            data = self._get_session()
             if given is None:
                 self.create()
                 return
@@ -293,7 +301,7 @@ class SessionStore(SessionBase):
             if record is None:
                 raise UpdateError
         try:
-            self._update(record, self._get_session())
+            self._update(record, data)
         except SessionGone:
             raise UpdateError from None
 
@@ -333,7 +341,9 @@ class SessionStore(SessionBase):
         """
         fields = encoded(data)
         stored = record._fields
-        owner = self._owner_of(data)
+        owner = data.get(OWNER_FIELD)
+        if owner is not None:
+            owner = as_text(owner)
         if owner != record.owner:
             if owner is None:
                 self._log_out(record)
