@@ -251,10 +251,15 @@ static void prepare_evict(struct world *world, unsigned variant, uint64_t seed)
         snprintf(world->members[world->fresh].owner, sizeof world->members[0].owner, "kate");
 }
 
-static bool has_pages(const struct world *world)
+static bool has_units(const struct world *world, uint32_t units)
 {
     const struct arena *arena = &world->table->arena;
-    return atomic_load(&arena->header->used_units) < arena->geometry.units - arena->geometry.reserve_units;
+    return atomic_load(&arena->header->used_units) + units <= arena->geometry.units - arena->geometry.reserve_units;
+}
+
+static bool has_pages(const struct world *world)
+{
+    return has_units(world, 1);
 }
 
 /* No page is free: records of a sparse page are moved together before a new session finds room. */
@@ -264,7 +269,8 @@ static void prepare_evacuate(struct world *world, unsigned variant, uint64_t see
     static const uint32_t lengths[] = {3500, 2500, 3000};
     uint32_t length = lengths[variant % 3];
     unsigned added = 0;
-    while (world->count < WORLD_MEMBERS - 2 && has_pages(world))
+    /* Pages of the longer ones may have two units: where only one is left, others would go for such a session. */
+    while (world->count < WORLD_MEMBERS - 2 && has_units(world, 2))
         world_add(world, NULL, added++ % 3 ? 150 : length, WORLD_UNORDERED);
     for (unsigned i = 0; i < world->count; i++)
         if (world_random(&world->random) % 5 < 3 && world->members[i].session.fields_length <= 150)
