@@ -26,18 +26,22 @@ void beside_begin(struct beside *beside, struct judge *judge, const struct scene
 {
     const struct world *world = judge->world;
     struct sessile *table = judge->survivor;
+    int64_t clock_ms = doors.clock_ms;
     *beside = (struct beside){.judge = judge, .other = other, .alone = {UNKNOWN, SESSILE_OK, room(judge)},
                               .one_two = {SESSILE_OK, SESSILE_OK, room(judge)},
                               .two_one = {SESSILE_OK, SESSILE_OK, room(judge)}, .now = {UNKNOWN, SESSILE_OK, room(judge)}};
     judge_put(judge, state);
     beside->alone.second = other->act(table, world);
+    doors.clock_ms = clock_ms;
     look(beside, table, &beside->alone);
     judge_put(judge, state);
     beside->one_two.first = judge->scene->act(table, world);
     beside->one_two.second = other->act(table, world);
+    doors.clock_ms = clock_ms;
     look(beside, table, &beside->one_two);
     judge_put(judge, state);
     beside->two_one.second = other->act(table, world);
+    doors.clock_ms = clock_ms;    /* the one that is stopped took the time at its beginning */
     beside->two_one.first = judge->scene->act(table, world);
     look(beside, table, &beside->two_one);
 }
@@ -64,7 +68,7 @@ static bool matches(const struct beside *beside, const struct outcome *outcome)
 {
     const struct outcome *now = &beside->now;
     if ((!waited(now) && !same_answer(now->second, outcome->second)) ||
-        (now->first != UNKNOWN && !same_answer(now->first, outcome->first)))
+        (now->first != UNKNOWN && outcome->first != UNKNOWN && !same_answer(now->first, outcome->first)))
         return false;
     for (unsigned i = 0; i < beside->judge->world->count; i++)
         if (!judge_same(&now->sights[i], &outcome->sights[i], false))
@@ -87,13 +91,14 @@ static void explain(const struct beside *beside, const char *name, const struct 
                        now->sights[i].flags);
 }
 
-/* Compares what is there now with the orders that were possible. */
+/* Compares what is there now with the orders that were possible. Who was told CHANGED did nothing. */
 static void decide(struct beside *beside, bool both_ended)
 {
     struct judge *judge = beside->judge;
+    bool may_be_alone = !both_ended || beside->now.first == SESSILE_CHANGED;
     beside->busy += waited(&beside->now);
     if (matches(beside, &beside->one_two) || matches(beside, &beside->two_one) ||
-        (!both_ended && matches(beside, &beside->alone)))
+        (may_be_alone && matches(beside, &beside->alone)))
         return;
     if (waited(&beside->now)) {
         memcpy(judge->now, beside->now.sights, judge->world->count * sizeof *judge->now);
@@ -118,11 +123,13 @@ static void check(struct beside *beside, struct sessile *table)
 void beside_kill(struct beside *beside, const uint8_t *state)
 {
     struct judge *judge = beside->judge;
+    int64_t clock_ms = doors.clock_ms;
     beside->pairs++;
     judge_put(judge, state);
     slot_lock(judge->file, judge->dead[0]);
     beside->now.first = UNKNOWN;
     beside->now.second = beside->other->act(judge->survivor, judge->world);
+    doors.clock_ms = clock_ms;
     slot_unlock(judge->file, judge->dead[0]);
     if (!judge_reap(judge))
         return;
@@ -160,8 +167,13 @@ void beside_resume(struct beside *beside, const uint8_t *state, uint64_t steps)
     if (!run_up_to(&trace, steps))
         world_fail("%s: not the same instructions again", judge->scene->name);
     struct sessile *table = join(judge->world);
+    int64_t clock_ms = doors.clock_ms;
     beside->now.second = beside->other->act(table, judge->world);
-    if (trace_run(&trace) == TRACE_CRASHED) {
+    if (!waited(&beside->now))
+        trace_set_clock(&trace);    /* the time that passed meanwhile did so for both */
+    enum trace_stop stop = trace_run(&trace);
+    doors.clock_ms = clock_ms;
+    if (stop == TRACE_CRASHED) {
         judge_fail(judge, "beside '%s': the operation crashed when it went on", beside->other->name);
     } else {
         beside->now.first = trace_status(&trace);

@@ -770,13 +770,9 @@ static enum sessile_status other_load_later(struct sessile *table, const struct 
 {
     uint64_t count;
     world_move_clock(12000);
-    if (sessile_sweep(table, &world_call, 100, &count) != SESSILE_OK) {
-        world_move_clock(-12000);
+    if (sessile_sweep(table, &world_call, 100, &count) != SESSILE_OK)
         return SESSILE_BUSY;
-    }
-    enum sessile_status status = other_load(table, world, world->fresh);
-    world_move_clock(-12000);
-    return status;
+    return other_load(table, world, world->fresh);
 }
 
 static enum sessile_status other_update(struct sessile *table, const struct world *world)

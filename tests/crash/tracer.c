@@ -22,6 +22,7 @@ struct trace_control {
     volatile uint32_t begun, done, watching;
     volatile uint32_t status, slot;
     uint8_t *volatile base;        /* in the child */
+    volatile int64_t clock_ms;
 };
 
 static struct trace_control *in_child;
@@ -76,6 +77,8 @@ __attribute__((noreturn)) static void be_child(struct trace *trace)
     struct sessile_problem problem;
     struct sessile *table = NULL;
     in_child = trace->control;
+    in_child->clock_ms = doors.clock_ms;
+    doors.clock = &in_child->clock_ms;
     doors.mapped = watch;
     if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) < 0)
         _exit(77);
@@ -269,6 +272,11 @@ enum trace_stop trace_run(struct trace *trace)
             return TRACE_CRASHED;
         deliver = SIGSEGV;
     }
+}
+
+void trace_set_clock(struct trace *trace)
+{
+    trace->control->clock_ms = doors.clock_ms;
 }
 
 enum sessile_status trace_status(const struct trace *trace)

@@ -45,6 +45,8 @@ void trace_begin_from(struct trace *trace, const struct scene *scene, const stru
 enum trace_stop trace_step(struct trace *trace, struct trace_change *change);
 /* Lets the child run to the end of the operation. */
 enum trace_stop trace_run(struct trace *trace);
+/* The child's clock shows what this process's does from now on. */
+void trace_set_clock(struct trace *trace);
 /* What the operation answered. */
 enum sessile_status trace_status(const struct trace *trace);
 /* Kills the child if it lives, and waits for its locks to be released. */

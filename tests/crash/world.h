@@ -51,6 +51,7 @@ struct world {
 
 struct doors {
     int64_t clock_ms, monotonic_ms;
+    const volatile int64_t *clock; /* of another process, in place of clock_ms; or NULL */
     uint64_t random;
     void *(*mapped)(void *base, size_t size); /* is told of each mapping of a whole table, and may move it; or NULL */
 };
