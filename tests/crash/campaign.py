@@ -128,11 +128,16 @@ class Worker:
 
     def settle(self) -> None:
         for key in range(KEYS):
-            begun = self.oracle.begun(self.number, key)
-            if begun is None:
-                self.expect(key, self.oracle.current(self.number, key))
-            else:
-                self.oracle.settle(self.number, key, self.decide(key, self.oracle.current(self.number, key), begun))
+            current, begun = self.oracle.current(self.number, key), self.oracle.begun(self.number, key)
+            if begun is not None:
+                current = self.decide(key, current, begun)
+                self.oracle.settle(self.number, key, current)
+            if current.kind == OWNED and not current.id:
+                # Nobody can use it. Written down before, for a kill may come between its end and the next line.
+                self.store.revoke(self.owner(key))
+                self.oracle.settle(self.number, key, State())
+            elif begun is None:
+                self.expect(key, current)
 
     def found(self, id: str) -> State:
         session = self.store.load(id) if id else None
@@ -163,8 +168,7 @@ class Worker:
             state = old
         elif is_old == State() and owned == (new.kind == OWNED):
             # It was done, and nobody knows the new id.
-            ended = self.store.revoke(self.owner(key))
-            state = State() if ended == owned else None
+            state = State(OWNED, new.value) if owned else State()
         else:
             state = None
         if state is None:
