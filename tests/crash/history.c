@@ -213,8 +213,9 @@ int main(int count, char **arguments)
     uint32_t processes = (uint32_t)option(count, arguments, "--processes", 4);
     struct sessile_problem problem;
     struct sessile *table;
+    /* Room for all that is left of every round: what is evicted is gone in no order of what the processes did. */
     struct sessile_options options = {
-        .capacity = 10000, .memory = 4u << 20, .anonymous_share = 1.0, .keys = keys, .key_count = 1,
+        .capacity = 1000 + (uint64_t)KEYS * rounds, .memory = (4u << 20) + 1024ull * KEYS * rounds, .anonymous_share = 1.0, .keys = keys, .key_count = 1,
         .policy = {.owned_idle_ms = 1800000, .owned_absolute_ms = 28800000, .anonymous_idle_ms = 1800000,
                    .anonymous_absolute_ms = 28800000, .fields_max = 1024},
     };
